@@ -1,0 +1,48 @@
+"""Rows between nodes: a Hugging Face dataset on disk, memory-mapped on load."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, disable_progress_bars, load_from_disk
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import TablePreview
+
+from selfie.datasets.commit import commit_folder, is_committed, verify
+
+disable_progress_bars()
+
+
+class RowsDataset(AbstractDataset[Dataset, Dataset]):
+    """A folder of Arrow files.
+
+    .. code-block:: yaml
+
+        "iteration_{k}.pairs":
+          type: selfie.datasets.RowsDataset
+          filepath: data/05_model_input/demo/iteration_{k}/pairs
+    """
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Dataset:
+        verify(self._filepath)
+        return load_from_disk(str(self._filepath))
+
+    def save(self, data: Dataset) -> None:
+        commit_folder(self._filepath, lambda folder: data.save_to_disk(str(folder)))
+
+    def _exists(self) -> bool:
+        return is_committed(self._filepath)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+    def preview(self, nrows: int = 20) -> TablePreview:
+        """The first rows for kedro-viz, long lists of token ids left out."""
+        rows = self.load()
+        rows = rows.select(range(min(nrows, len(rows))))
+        columns = [name for name in rows.column_names if not name.endswith("_ids")]
+        frame = rows.select_columns(columns).to_pandas()
+        return TablePreview(frame.to_dict(orient="split"))

@@ -1,0 +1,28 @@
+"""Errors that a user can act on: what is wrong, where, and what to do about it."""
+
+import click
+
+
+class UserError(click.ClickException):
+    """Something the user can mend. Kedro's command line prints the message alone, without a traceback."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, problem: str, remedy: str):
+        super().__init__(f"{where}: {problem}\n  → {remedy}")
+        self.where, self.problem, self.remedy = where, problem, remedy
+
+    def __reduce__(self):
+        return type(self), (self.where, self.problem, self.remedy)
+
+
+class DataError(UserError):
+    """A row of a user's file that can't be used; ``where`` names file and row."""
+
+
+class ModelError(UserError):
+    """A model that can't be used; ``where`` names its folder or repository."""
+
+
+class ConfigurationError(UserError):
+    """A parameter or setting out of its range; ``where`` names it."""

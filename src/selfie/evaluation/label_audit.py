@@ -1,0 +1,41 @@
+"""How right are the self-made labels, and does the detector find the wrong ones? Needs a gold annotator."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from selfie.judges.gold import Scorer
+
+
+def audit_labels(pairs: Sequence[dict[str, Any]], log: Sequence[dict[str, Any]], scorer: Scorer) -> dict[str, Any]:
+    """Label accuracy and the detector's precision and recall, all as fractions.
+
+    Args:
+        pairs: ``pair``, ``prompt``, ``chosen``, ``rejected``.
+        log: the training log: ``pair``, ``flagged``, ``trusted``.
+        scorer: the gold annotator.
+
+    Returns:
+        ``label_accuracy`` over the pairs on which the annotator has a preference; ``noise_precision``, the share of
+        flagged pairs that are wrong; ``noise_recall``, the share of wrong pairs that were flagged;
+        ``noise_base_error``, the share of wrong pairs that a detector flagging at random would find. The last three
+        are over the pairs the detector was asked about. None where there is nothing to divide by.
+    """
+    wrong = {}
+    for pair in pairs:
+        chosen, rejected = scorer(pair["prompt"], pair["chosen"]), scorer(pair["prompt"], pair["rejected"])
+        if chosen != rejected:
+            wrong[pair["pair"]] = chosen < rejected
+    questioned = [entry for entry in log if not entry["trusted"] and entry["pair"] in wrong]
+    flagged = [entry for entry in questioned if entry["flagged"]]
+    mistaken = [entry for entry in questioned if wrong[entry["pair"]]]
+    caught = sum(wrong[entry["pair"]] for entry in flagged)
+    return {
+        "label_accuracy": _share(sum(not value for value in wrong.values()), len(wrong)),
+        "noise_precision": _share(caught, len(flagged)),
+        "noise_recall": _share(caught, len(mistaken)),
+        "noise_base_error": _share(len(mistaken), len(questioned)),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

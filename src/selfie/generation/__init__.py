@@ -1,0 +1,1 @@
+"""Sampling responses: one protocol, two engines (transformers, vLLM)."""

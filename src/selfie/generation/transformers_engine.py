@@ -1,0 +1,110 @@
+"""Sampling with ``model.generate``: works everywhere, batches by a token budget, one random stream a row."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+
+from selfie.checkpoints import Checkpoint
+from selfie.generation.engine import Request, Response, Sampling
+
+
+class SeededSampler(LogitsProcessor):
+    """Samples each row from a random stream of its own, by inverting the cumulative distribution.
+
+    ``generate`` draws all rows from one global stream, so a row's sample would depend on the rows beside it and on
+    how often the run was resumed. Here row i at step t uses the t-th uniform of the generator seeded for row i; the
+    chosen token is handed to greedy search by masking every other one.
+    """
+
+    def __init__(self, seeds: Sequence[int], sampling: Sampling, prompt_length: int):
+        self.temperature = sampling.temperature
+        self.nucleus = TopPLogitsWarper(sampling.top_p) if sampling.top_p < 1 else None
+        self.prompt_length = prompt_length
+        self.uniforms = torch.stack(
+            [torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        )
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [rows, vocabulary] → −∞ everywhere but 0 at the sampled token."""
+        logits = scores.float() / self.temperature
+        if self.nucleus is not None:
+            logits = self.nucleus(input_ids, logits)
+        cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1)
+        uniform = self.uniforms[:, input_ids.shape[1] - self.prompt_length, None].to(scores.device)
+        token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+        # Rounding can put the draw on a token of zero probability at the very end; the last possible one is meant.
+        last = (torch.isfinite(logits) * torch.arange(logits.shape[-1], device=logits.device)).amax(-1, keepdim=True)
+        return torch.full_like(scores, -torch.inf).scatter(-1, torch.minimum(token, last), 0.0)
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length whose padded size (rows × longest) stays within the budget of tokens."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+class TransformersEngine:
+    """The model in bf16 on the compute device."""
+
+    def __init__(self, checkpoint: Checkpoint, batch_tokens: int):
+        self.checkpoint, self.batch_tokens = checkpoint, batch_tokens
+
+    def __enter__(self) -> Self:
+        self.model: Any = self.checkpoint.load_model(torch.bfloat16)
+        self.tokenizer = self.checkpoint.load_tokenizer()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.model
+        gc.collect()
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        """One response a request, in order; see :class:`selfie.generation.engine.Engine`."""
+        responses: list[Response | None] = [None] * len(requests)
+        lengths = [len(request.prompt_ids) + sampling.max_new_tokens for request in requests]
+        with tqdm(total=len(requests), desc="generating", unit="response") as progress:
+            for batch in token_batches(lengths, self.batch_tokens):
+                for index, response in zip(
+                    batch, self._generate_batch([requests[i] for i in batch], sampling), strict=True
+                ):
+                    responses[index] = response
+                progress.update(len(batch))
+        return [response for response in responses if response is not None]
+
+    @torch.inference_mode()
+    def _generate_batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        longest = max(len(request.prompt_ids) for request in requests)
+        padding = [longest - len(request.prompt_ids) for request in requests]
+        pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        input_ids = [[pad] * p + request.prompt_ids for p, request in zip(padding, requests, strict=True)]
+        attention_mask = [[0] * p + [1] * (longest - p) for p in padding]
+        sampler = SeededSampler([request.seed for request in requests], sampling, longest)
+        output = self.model.generate(
+            torch.tensor(input_ids, device=self.model.device),
+            attention_mask=torch.tensor(attention_mask, device=self.model.device),
+            logits_processor=LogitsProcessorList([sampler]),
+            do_sample=False,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=pad,
+        )
+        return [_until_stop(row, eos) for row in output[:, longest:].tolist()]
+
+
+def _until_stop(token_ids: list[int], eos: int) -> Response:
+    if eos in token_ids:
+        return Response(token_ids[: token_ids.index(eos) + 1], "stop")
+    return Response(token_ids, "length")

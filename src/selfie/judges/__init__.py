@@ -1,0 +1,1 @@
+"""Who says which response is better: the policy's own logits, or (where there is one) the gold annotator."""

@@ -1,0 +1,57 @@
+"""From rewards to preference pairs."""
+
+import logging
+from itertools import groupby
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from selfie.preference.judgment import best_and_worst, preference_probability
+
+logger = logging.getLogger(__name__)
+
+
+def build_pairs(scored: Dataset, rewards: Tensor) -> Dataset:
+    """The best and the worst response of each prompt.
+
+    Args:
+        scored: rows of responses with ``policy_log_prob``, a prompt's rows together.
+        rewards: the judge's, shape [rows].
+
+    Returns:
+        Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``,
+        ``reference_chosen_log_prob``, ``reference_rejected_log_prob``) with the texts, the rewards, the ``margin``
+        between them and the ``probability`` that chosen is the better one. A prompt whose samples are all identical
+        gives no pair.
+    """
+    rows: list[dict[str, Any]] = []
+    for _, group in groupby(zip(scored, rewards.tolist(), strict=True), key=lambda item: item[0]["prompt_id"]):
+        samples, values = zip(*group, strict=True)
+        chosen, rejected = best_and_worst(torch.tensor(values))
+        if samples[chosen]["response_ids"] != samples[rejected]["response_ids"]:
+            rows.append(_pair(len(rows), samples[chosen], samples[rejected], values[chosen], values[rejected]))
+    identical = len(set(scored["prompt_id"])) - len(rows)
+    if identical:
+        logger.warning("%d prompts gave no pair: their samples are identical", identical)
+    return Dataset.from_list(rows)
+
+
+def _pair(number: int, chosen: dict, rejected: dict, chosen_reward: float, rejected_reward: float) -> dict[str, Any]:
+    probability = preference_probability(torch.tensor(chosen_reward), torch.tensor(rejected_reward))
+    return {
+        "pair": number,
+        **{name: chosen[name] for name in ("iteration", "prompt_id", "prompt", "prompt_ids")},
+        "chosen": chosen["response"],
+        "rejected": rejected["response"],
+        "chosen_ids": chosen["response_ids"],
+        "rejected_ids": rejected["response_ids"],
+        "chosen_reward": chosen_reward,
+        "rejected_reward": rejected_reward,
+        "margin": chosen_reward - rejected_reward,
+        "probability": float(probability),
+        # Training starts from the policy that spoke, so its log-probs are the reference's.
+        "reference_chosen_log_prob": chosen["policy_log_prob"],
+        "reference_rejected_log_prob": rejected["policy_log_prob"],
+    }

@@ -1,0 +1,39 @@
+"""Nodes of the generation pipeline."""
+
+from datasets import Dataset
+
+from selfie.checkpoints import Checkpoint
+from selfie.generation.engine import Sampling
+from selfie.generation.sample import sample_responses
+from selfie.parameters import GenerationParameters
+from selfie.randomness import derive_seed
+
+
+def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int) -> list[Dataset]:
+    """Shuffles the prompts and deals them out: no prompt is used twice. Rows gain ``iteration``."""
+    shuffled = prompts.shuffle(seed=derive_seed(seed, "prompts") % 2**32)
+    splits, first = [], 0
+    for iteration, count in enumerate(prompts_per_iteration, start=1):
+        part = shuffled.select(range(first, first + count))
+        splits.append(part.add_column("iteration", [iteration] * count).flatten_indices())
+        first += count
+    return splits
+
+
+def generate_responses(
+    prompts: Dataset, previous_policy: Checkpoint, parameters: GenerationParameters, max_length: int, seed: int
+) -> Dataset:
+    """Several responses of the previous policy to each prompt, as the very token ids that were sampled."""
+    iteration = prompts[0]["iteration"]
+    rows = sample_responses(
+        previous_policy,
+        prompts,
+        parameters.samples_per_prompt,
+        Sampling(parameters.temperature, parameters.top_p, parameters.max_new_tokens),
+        engine=parameters.engine,
+        batch_tokens=parameters.batch_tokens,
+        max_length=max_length,
+        purpose=f"iteration_{iteration}",
+        seed=seed,
+    )
+    return Dataset.from_list([{**row, "iteration": iteration} for row in rows])

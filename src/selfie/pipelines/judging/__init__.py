@@ -1,0 +1,3 @@
+from selfie.pipelines.judging.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,26 @@
+"""responses → both models' log-probs → pairs that the policy labelled itself."""
+
+from kedro.pipeline import Node, Pipeline
+
+from selfie.pipelines.judging.nodes import judge_responses, score_responses
+
+
+def create_pipeline() -> Pipeline:
+    """Direct preference judgment of the previous policy against the initial model."""
+    return Pipeline(
+        [
+            Node(
+                score_responses,
+                inputs=["responses", "previous_policy", "initial_model", "params:judging"],
+                outputs="scored_responses",
+                name="score_responses",
+            ),
+            Node(
+                judge_responses,
+                inputs=["scored_responses", "params:judging", "params:beta", "params:gold"],
+                outputs="pairs",
+                name="judge_responses",
+            ),
+        ],
+        tags="judging",
+    )

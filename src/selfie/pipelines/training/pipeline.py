@@ -1,0 +1,20 @@
+"""pairs + previous policy → next policy, and what the detector thought of every pair."""
+
+from kedro.pipeline import Node, Pipeline
+
+from selfie.pipelines.training.nodes import train_policy
+
+
+def create_pipeline() -> Pipeline:
+    """Noise-aware DPO from the previous policy, which is also the reference."""
+    return Pipeline(
+        [
+            Node(
+                train_policy,
+                inputs=["pairs", "previous_policy", "workspace", "params:training", "params:beta", "params:seed"],
+                outputs=["policy", "training_log"],
+                name="train_policy",
+            )
+        ],
+        tags="training",
+    )

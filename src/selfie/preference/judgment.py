@@ -1,0 +1,31 @@
+"""Direct preference judgment: which response does the policy itself prefer?
+
+SPA (arXiv 2406.04412), Section 4.2: the implicit reward of DPO, taken against the *initial* model, scores a
+response by how much more likely it became since training began.
+"""
+
+import torch
+from torch import Tensor
+
+
+def implicit_reward(policy_log_prob: Tensor, initial_log_prob: Tensor, beta: float) -> Tensor:
+    """β·[log π(y|x) − log π_init(y|x)], elementwise (DPO, arXiv 2305.18290, Eq. 5, without the partition term).
+
+    Both arguments are **summed** log-probs (nats) of the response's tokens; any common shape.
+    """
+    return beta * (policy_log_prob - initial_log_prob)
+
+
+def preference_probability(reward_1: Tensor, reward_2: Tensor) -> Tensor:
+    """p(y1 ≻ y2 | x) = σ(r1 − r2): the Bradley–Terry probability that response 1 is preferred."""
+    return torch.sigmoid(reward_1 - reward_2)
+
+
+def best_and_worst(rewards: Tensor) -> tuple[int, int]:
+    """Indices (chosen, rejected) of the highest and the lowest of one prompt's rewards, shape [n ≥ 2].
+
+    With n = 2 this is the paper's judgment. Equal rewards keep the sampled order, so that the pair is always two
+    different samples and a re-run gives the same pair.
+    """
+    order = torch.argsort(rewards, descending=True, stable=True)
+    return int(order[0]), int(order[-1])

@@ -1,0 +1,106 @@
+"""Log-probs of responses from hidden states, without ever holding [tokens × vocabulary] for more than one chunk.
+
+The language-model head is applied to a chunk of positions at a time; under autograd each chunk is recomputed in the
+backward pass. That is what makes extrapolation affordable: h̃ needs the logits of two models at once.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+_LOGIT_SCALES = {"logit_scale": 1, "output_multiplier": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
+
+CHUNK = 1024  # positions per chunk: 1024 × 128k fp32 logits are 0.5 GiB
+
+
+@dataclass(frozen=True)
+class Head:
+    """The language-model head: logits = softcap(scale · (h·Wᵀ + b)).
+
+    The scale and the soft cap belong to the logits (Gemma 2 caps, Cohere multiplies, Granite divides), so they apply
+    before two models' logits are combined.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Head":
+        """Reads the head of a causal language model, with the scales its configuration names."""
+        output = model.get_output_embeddings()
+        config = model.config.get_text_config().to_dict()
+        scale = 1.0
+        # Cohere, Muse Glimmer and Falcon-H1 multiply the logits; Granite and MiniCPM3 divide them.
+        for name, factor in _LOGIT_SCALES.items():
+            if config.get(name) is not None:
+                scale = config[name] ** factor
+        return cls(output.weight, output.bias, scale, config.get("final_logit_softcapping"))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """fp32 logits [positions, vocabulary] of hidden states [positions, width]."""
+        logits = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float() * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+
+def _pick(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log softmax(logits)[token]: [positions, vocabulary], [positions] → [positions]."""
+    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)
+
+
+def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk: int = CHUNK) -> Tensor:
+    """Log π(token | before) at each position.
+
+    Args:
+        hidden: last hidden states, shape [positions, width]; position t predicts ``tokens[t]``.
+        tokens: the token ids to score, shape [positions].
+        head: the model's head.
+        chunk: positions whose logits exist at once.
+
+    Returns:
+        fp32 log-probs (nats), shape [positions], differentiable in ``hidden`` and the head.
+    """
+
+    def one_chunk(hidden: Tensor, tokens: Tensor) -> Tensor:
+        return _pick(head.logits(hidden), tokens)
+
+    pieces = zip(hidden.split(chunk), tokens.split(chunk), strict=True)
+    if torch.is_grad_enabled():
+        return torch.cat([checkpoint(one_chunk, h, t, use_reentrant=False) for h, t in pieces])
+    return torch.cat([one_chunk(h, t) for h, t in pieces])
+
+
+@torch.no_grad()
+def extrapolated_token_log_probs(
+    policy_hidden: Tensor,
+    policy_head: Head,
+    reference_hidden: Tensor,
+    reference_head: Head,
+    tokens: Tensor,
+    extrapolation: float,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """log-probs under h̃ = (1+λ)·h_θ − λ·h_ref, normalised over the vocabulary (SPA, Section 4.3, Eq. for h̃).
+
+    The paper's h are logits. Arguments as for :func:`token_log_probs`, once for each model; ``extrapolation`` is λ.
+    No gradient flows: the detector only reads.
+
+    Returns:
+        fp32 log-probs (nats), shape [positions].
+    """
+    pieces = zip(policy_hidden.split(chunk), reference_hidden.split(chunk), tokens.split(chunk), strict=True)
+    return torch.cat(
+        [_pick(torch.lerp(reference_head.logits(r), policy_head.logits(p), 1 + extrapolation), t) for p, r, t in pieces]
+    )
+
+
+def sum_by_sequence(values: Tensor, mask: Tensor) -> Tensor:
+    """Sums per-position values, shape [mask.sum()], into the rows of ``mask``, shape [rows, length] → [rows]."""
+    rows = mask.nonzero()[:, 0]
+    return values.new_zeros(mask.shape[0]).index_add(0, rows, values)

@@ -1,0 +1,33 @@
+"""The noise-aware preference loss: self-refinement of labels that the detector distrusts.
+
+SPA (arXiv 2406.04412), Section 4.3. With no pair flagged, or α = 0, this is the DPO loss (arXiv 2305.18290, Eq. 7).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def dpo_margin(
+    chosen_log_prob: Tensor,
+    rejected_log_prob: Tensor,
+    reference_chosen_log_prob: Tensor,
+    reference_rejected_log_prob: Tensor,
+    beta: float,
+) -> Tensor:
+    """M = β·[(log π(y_w) − log π_ref(y_w)) − (log π(y_l) − log π_ref(y_l))] for summed log-probs, shape [pairs]."""
+    return beta * ((chosen_log_prob - reference_chosen_log_prob) - (rejected_log_prob - reference_rejected_log_prob))
+
+
+def noise_aware_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
+    """−(1 − α·z)·log σ(m) − α·z·log σ(−m) per pair, where z = 1 for a flagged pair.
+
+    Args:
+        margin: m of the policy in training, shape [pairs]; gradients flow through it.
+        flagged: z, boolean, shape [pairs].
+        alpha: how much of a flagged label is turned round, in [0, 1] (the paper: 0.1).
+
+    Returns:
+        The loss of each pair in nats, shape [pairs].
+    """
+    smoothing = alpha * flagged.to(margin.dtype)
+    return -(1 - smoothing) * F.logsigmoid(margin) - smoothing * F.logsigmoid(-margin)

@@ -1,0 +1,43 @@
+"""The noise detector: which pairs does an extrapolated model think mislabelled?
+
+SPA (arXiv 2406.04412), Section 4.3, "de-coupled noise detection". Where the paper's public code keeps a window of
+micro-batch means per process, this keeps per-pair margins and expects them gathered over all processes, so that the
+flagged share is K whatever the batch size and the number of processes.
+"""
+
+import math
+from collections import deque
+
+import torch
+from torch import Tensor
+
+
+class NoiseDetector:
+    """Flags pairs whose detector margin m̃ is below τ, the K-th percentile of the most recent margins.
+
+    Args:
+        percentile: K in percent, in [0, 100) (the paper: 10).
+        window: how many of the most recent pairs τ is taken over.
+
+    Nothing is flagged until ``minimum`` pairs were seen: with fewer than 100/K the K-th percentile lies below the
+    lowest margin and means nothing.
+    """
+
+    def __init__(self, percentile: float, window: int):
+        self.percentile = percentile
+        self.margins: deque[float] = deque(maxlen=window)
+        self.minimum = min(window, math.ceil(100 / percentile)) if percentile > 0 else math.inf
+
+    def observe(self, margins: Tensor) -> None:
+        """Adds detector margins, shape [pairs], of all processes to the window."""
+        self.margins.extend(margins.detach().float().flatten().tolist())
+
+    def threshold(self) -> float:
+        """τ: the K-th percentile of the window, or −∞ while too few pairs were seen."""
+        if len(self.margins) < self.minimum:
+            return -math.inf
+        return float(torch.quantile(torch.tensor(list(self.margins)), self.percentile / 100))
+
+    def flag(self, margins: Tensor) -> Tensor:
+        """z: True where m̃ < τ, shape [pairs]. Call ``observe`` first: a pair is compared with its own batch too."""
+        return margins.detach().float() < self.threshold()

@@ -1,0 +1,111 @@
+"""Checks before expensive work starts, and one line on what is about to happen."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from pydantic import BaseModel, ValidationError
+
+from selfie.checkpoints import compute_device
+from selfie.errors import ConfigurationError, DataError
+from selfie.generation.engine import choose_engine
+from selfie.parameters import Parameters
+
+USER_DATA = ("seed_preferences", "evaluation_prompts", "prompts")
+
+
+def check_parameters(configured: Mapping[str, Any], runtime: Mapping[str, Any]) -> Parameters:
+    """All parameters of ``conf/``, with those of ``--params`` laid over them.
+
+    Raises:
+        ConfigurationError: one is misspelt, of the wrong type or out of range.
+    """
+    try:
+        return Parameters.model_validate(_overlay(configured, runtime))
+    except ValidationError as error:
+        problems = [_describe(item) for item in error.errors()]
+        where = ", ".join(problem[0] for problem in problems)
+        raise ConfigurationError(
+            f"parameter {where}",
+            "; ".join(problem[1] for problem in problems),
+            "; ".join(dict.fromkeys(problem[2] for problem in problems)),
+        ) from error
+
+
+def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, iterations: int) -> None:
+    """Reads and checks what the run takes from the user: data, model, engine.
+
+    Raises:
+        DataError, ModelError, ConfigurationError: it can't be used.
+    """
+    free = pipeline.inputs()
+    data = {name: catalog.load(name) for name in USER_DATA if name in free}
+    if "prompts" in data:
+        _check_enough(len(data["prompts"]), parameters.prompts_per_iteration, iterations)
+    if "initial_model" in free:
+        catalog.load("initial_model").load_tokenizer()
+    choose_engine(parameters.generation.engine)
+
+
+def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters) -> str:
+    """What will run, where, and how long that took the last time."""
+    device = compute_device()
+    hardware = (
+        f"{device.type} ({torch.get_num_threads()} threads)"
+        if device.type == "cpu"
+        else f"{torch.accelerator.device_count()} × {device.type}"
+    )
+    line = (
+        f"Experiment '{parameters.experiment}': {len(pipeline.nodes)} steps on {hardware}, "
+        f"sampling with {choose_engine(parameters.generation.engine)}"
+    )
+    known = catalog.load("timings") if "timings" in catalog and catalog.exists("timings") else {}
+    names = {node.name for node in pipeline.nodes}
+    if names <= known.keys():
+        line += f"; the last time they took {sum(known[name]['seconds'] for name in names) / 60:.0f} minutes"
+    return line
+
+
+def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        merged[key] = _overlay(base[key], value) if both else value
+    return merged
+
+
+def _describe(error: Any) -> tuple[str, str, str]:
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), _known_names(Parameters), n=1)
+        return name, "there is no such parameter", f"did you mean {close[0]}?" if close else "remove it"
+    if error["type"] == "missing":
+        return name, "it is missing", "set it in conf/"
+    return name, f"{error['msg']} (it is {error['input']!r})", "see src/selfie/parameters.py for what it may be"
+
+
+def _known_names(model: type[BaseModel]) -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names.extend(_known_names(field.annotation))
+    return names
+
+
+def _check_enough(available: int, wanted: list[int], iterations: int) -> None:
+    if len(wanted) < iterations:
+        raise ConfigurationError(
+            "parameter prompts_per_iteration",
+            f"it plans {len(wanted)} iterations, the run has {iterations}",
+            "add a number for each iteration, or lower `iterations` in globals.yml (or SELFIE_ITERATIONS)",
+        )
+    if sum(wanted[:iterations]) > available:
+        raise DataError(
+            "prompts",
+            f"{iterations} iterations need {sum(wanted[:iterations])} prompts, there are {available}",
+            "bring more prompts, or lower prompts_per_iteration",
+        )

@@ -1,0 +1,57 @@
+"""The table of all policies: ``summary.json``."""
+
+from typing import Any
+
+STAGES = ("generation", "judging", "training", "evaluation")
+COPIED = (
+    "win_rate",
+    "win_rate_ci",
+    "length_controlled_win_rate",
+    "avg_length",
+    "label_accuracy",
+    "noise_precision",
+    "noise_recall",
+    "noise_base_error",
+    "n_pairs",
+)
+
+
+def summary_of(
+    experiment: str, model: str, metrics: dict[str, dict[str, Any]], timings: dict[str, Any]
+) -> dict[str, Any]:
+    """One entry a policy: ``initial``, ``policy_0`` (seeded), ``policy_1`` …
+
+    Args:
+        experiment: its name.
+        model: the initial model's folder or repository.
+        metrics: room (``initial``, ``seeding``, ``iteration_1`` …) → its metrics.
+        timings: node → ``room``, ``stage``, ``seconds``, ``peak_rss_gib``, as the timing hook records them.
+
+    Returns:
+        Win rates in percent, accuracy, precision and recall as fractions, length in characters, time in seconds of
+        wall clock; None where a figure does not apply.
+    """
+    return {
+        "experiment": experiment,
+        "model": model,
+        "iterations": [
+            {
+                "name": policy_name(room),
+                **{name: values.get(name) for name in COPIED},
+                "seconds": {stage: _seconds(timings, room, stage) for stage in STAGES},
+            }
+            for room, values in metrics.items()
+        ],
+        "peak_rss_gib": max((entry["peak_rss_gib"] for entry in timings.values()), default=None),
+        "wall_seconds": round(sum(entry["seconds"] for entry in timings.values()), 1),
+    }
+
+
+def policy_name(room: str) -> str:
+    """``seeding`` makes policy_0, ``iteration_k`` makes policy_k; ``initial`` stays."""
+    return room.replace("seeding", "policy_0").replace("iteration_", "policy_")
+
+
+def _seconds(timings: dict[str, Any], room: str, stage: str) -> float | None:
+    spent = [entry["seconds"] for entry in timings.values() if entry["room"] == room and entry["stage"] == stage]
+    return round(sum(spent), 1) if spent else None

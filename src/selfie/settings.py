@@ -1,0 +1,22 @@
+"""Kedro's project settings. See https://docs.kedro.org/en/stable/configure/configuration_basics/."""
+
+import os
+
+from kedro.config import OmegaConfigLoader
+
+from selfie.hooks import ConsoleHooks, PreflightHooks, TimingHooks, quiet_libraries
+from selfie.tracking.mlflow_hooks import MlflowHooks
+
+quiet_libraries()
+
+# Kedro calls the last one first: the summary is tracked after it is timed.
+HOOKS = (MlflowHooks(), ConsoleHooks(), TimingHooks(), PreflightHooks())
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
+
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "config_patterns": {"mlflow": ["mlflow*"]},
+    "custom_resolvers": {"env": os.environ.get},
+}

@@ -1,0 +1,55 @@
+"""What shapes the graph, as opposed to what flows through it: read from ``globals.yml`` before pipelines are built."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from kedro.framework.project import pipelines
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from selfie.errors import ConfigurationError
+
+
+class Shape(BaseModel):
+    """How many iterations, and how the initial model comes about."""
+
+    model_config = ConfigDict(frozen=True)
+
+    iterations: Annotated[int, Field(ge=1)] = 2
+    preparation: Literal["gguf", "world", "none"] = "gguf"
+    """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
+
+
+_current = Shape()
+
+
+def current_shape() -> Shape:
+    """The shape that the session's environment chose; outside a session the base environment's."""
+    return _current.model_copy(update=_from_environment())
+
+
+def choose_shape(variables: Mapping[str, Any]) -> None:
+    """Takes the shape from the environment's globals; pipelines are built anew on their next use.
+
+    ``SELFIE_ITERATIONS`` in the process's environment overrides the number of iterations.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+    global _current  # noqa: PLW0603 — Kedro builds pipelines without telling them the session's environment
+    try:
+        _current = Shape.model_validate({**variables, **_from_environment()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigurationError(f"globals.yml, {name}", first["msg"], "see src/selfie/shape.py") from error
+    pipelines.configure("selfie.pipeline_registry")
+
+
+def _from_environment() -> dict[str, int]:
+    value = os.environ.get("SELFIE_ITERATIONS")
+    if value is None:
+        return {}
+    if not value.isdigit() or int(value) < 1:
+        raise ConfigurationError("SELFIE_ITERATIONS", f"{value!r} is not a number of iterations", "set it to 1 or more")
+    return {"iterations": int(value)}

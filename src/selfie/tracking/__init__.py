@@ -1,0 +1,1 @@
+"""MLflow: one parent run a ``kedro run``, one child run an iteration."""

@@ -1,0 +1,215 @@
+"""One MLflow run a ``kedro run``, one child run an iteration, with the same metric names in every child.
+
+Metrics are repeated on the parent with the iteration as their step, so that parents of different methods can be
+compared as curves. Models are logged as external models with their lineage; weights are not copied.
+"""
+
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from datasets import Dataset
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from mlflow import MlflowClient
+from mlflow.entities import Dataset as MlflowDataset
+from mlflow.entities import (
+    DatasetInput,
+    LoggedModelInput,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+)
+
+from selfie.reporting.summary import policy_name
+from selfie.tracking.metrics import numbers, training_curve
+
+ARTIFACTS = {"summary": "summary.json", "report": "report.md", "progress_plot": "progress.html"}
+
+
+class MlflowHooks:
+    """Follows a run from outside: nodes know nothing of MLflow."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Reads ``mlflow.yml``."""
+        self.settings = context.config_loader["mlflow"]
+        self.project = Path(context.project_path)
+        self.parameters = context.params
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Opens the parent run."""
+        mlflow.set_tracking_uri(self.settings["tracking_uri"])
+        self.client = MlflowClient()
+        self.experiment_id = self._experiment(self.parameters["experiment"])
+        self.children: dict[str, str] = {}
+        self.seconds: dict[tuple[str, str], float] = {}
+        self.models: dict[str, str] = {}
+        name = "+".join(run_params["pipeline_names"] or ["whole loop"])
+        run = self.client.create_run(self.experiment_id, run_name=f"{name} {run_params['run_id']}")
+        self.parent = run.info.run_id
+        flat = flatten(self.parameters)
+        self.client.log_batch(
+            self.parent,
+            params=[Param(key, str(value)) for key, value in flat.items()],
+            tags=[RunTag(key, value) for key, value in self._tags(run_params, flat).items()],
+        )
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Starts the node's clock."""
+        self.node_started = time.monotonic()
+
+    @hook_impl
+    def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Adds the node's seconds to its stage, and what it read to the run's lineage."""
+        if node.namespace is None:
+            return
+        child = self._child(node.namespace)
+        stage = next(iter(node.tags))
+        key = (node.namespace, stage)
+        self.seconds[key] = self.seconds.get(key, 0.0) + time.monotonic() - self.node_started
+        self.client.log_metric(child, f"seconds_{stage}", self.seconds[key])
+        if "training_log" in "".join(node.outputs):
+            self._log_lineage(child, inputs)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
+        """Metrics, curves, models and reports go to the run they belong to."""
+        kind = dataset_name.rsplit(".", 1)[-1]
+        if kind in ("evaluation", "labels") and node.namespace:
+            self._log_metrics(node.namespace, numbers(data))
+        elif kind == "training_log" and node.namespace:
+            self._log_curve(self._child(node.namespace), data)
+        elif dataset_name.startswith("policy_") and node.namespace:
+            self._log_model(node.namespace, dataset_name)
+        elif kind == "annotations" and node.namespace and data:
+            self.client.log_dict(self._child(node.namespace), data, "annotations.json")
+        elif dataset_name in ARTIFACTS:
+            self._log_artifact(dataset_name, data)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Closes the runs."""
+        self._close("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Closes the runs as failed, with the error's first line."""
+        if hasattr(self, "parent"):
+            self.client.set_tag(self.parent, "error", str(error).split("\n", 1)[0][:500])
+            self._close("FAILED")
+
+    def _experiment(self, name: str) -> str:
+        existing = self.client.get_experiment_by_name(name)
+        if existing is not None:
+            return existing.experiment_id
+        on_server = self.settings["tracking_uri"].startswith("http")
+        location = None if on_server else (self.project / self.settings["artifact_location"]).as_uri()
+        return self.client.create_experiment(name, artifact_location=location)
+
+    def _tags(self, run_params: dict[str, Any], flat: dict[str, Any]) -> dict[str, str]:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+        configuration = json.dumps(flat, sort_keys=True, default=str).encode()
+        return {
+            "git_commit": commit or "none",
+            "config_hash": hashlib.sha256(configuration).hexdigest()[:16],
+            "kedro_env": str(run_params["env"]),
+            "kedro_run_id": run_params["run_id"],
+        }
+
+    def _child(self, room: str) -> str:
+        if room not in self.children:
+            run = self.client.create_run(
+                self.experiment_id,
+                run_name=policy_name(room),
+                tags={"mlflow.parentRunId": self.parent, "room": room},
+            )
+            self.children[room] = run.info.run_id
+        return self.children[room]
+
+    def _log_metrics(self, room: str, metrics: dict[str, float]) -> None:
+        now, step = int(time.time() * 1000), _step(room)
+        self.client.log_batch(self._child(room), metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+        self.client.log_batch(self.parent, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+
+    def _log_curve(self, child: str, log: Dataset) -> None:
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            child,
+            metrics=[
+                Metric(f"train_{name}", value, now, step)
+                for step, values in training_curve(log).items()
+                for name, value in values.items()
+            ],
+        )
+
+    def _log_model(self, room: str, name: str) -> None:
+        child = self._child(room)
+        model = self.client.create_logged_model(
+            self.experiment_id, name=name, source_run_id=child, model_type="policy", tags={"room": room}
+        )
+        self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(child, [LoggedModelOutput(model.model_id, step=_step(room))])
+        self.models[name] = model.model_id
+
+    def _log_lineage(self, child: str, inputs: Mapping[str, Any]) -> None:
+        for name, value in inputs.items():
+            if isinstance(value, Dataset):
+                profile = json.dumps({"rows": len(value)})
+                data = MlflowDataset(name, value._fingerprint, "kedro", json.dumps({"dataset": name}), profile=profile)
+                self.client.log_inputs(child, datasets=[DatasetInput(data)])
+            elif name.startswith("policy_"):
+                model = self.models.get(name) or self._earlier_model(name)
+                if model:
+                    self.client.log_inputs(child, models=[LoggedModelInput(model)])
+
+    def _earlier_model(self, name: str) -> str | None:
+        found = self.client.search_logged_models([self.experiment_id], filter_string=f"name = '{name}'", max_results=1)
+        return found[0].model_id if found else None
+
+    def _log_artifact(self, name: str, data: Any) -> None:
+        if name == "summary":
+            self.client.log_dict(self.parent, data, ARTIFACTS[name])
+        elif name == "report":
+            self.client.log_text(self.parent, data, ARTIFACTS[name])
+        else:
+            self.client.log_figure(self.parent, data, ARTIFACTS[name])
+
+    def _close(self, status: str) -> None:
+        for run in [*self.children.values(), self.parent]:
+            self.client.set_terminated(run, status)
+
+
+def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters as dotted names; pydantic models count as mappings."""
+    flat: dict[str, Any] = {}
+    for key, value in parameters.items():
+        nested = value.model_dump() if hasattr(value, "model_dump") else value
+        if isinstance(nested, Mapping):
+            flat.update(flatten(nested, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = nested
+    return flat
+
+
+def _step(room: str) -> int:
+    """The policy's number on the parent's curves; the initial model is −1 on none of them, so it takes 0 too."""
+    return int(room.rsplit("_", 1)[1]) if room.startswith("iteration_") else 0

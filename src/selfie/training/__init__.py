@@ -1,0 +1,1 @@
+"""Noise-aware preference training on TRL's DPO trainer."""
