@@ -66,6 +66,15 @@ class EvaluationParameters(_Strict):
     bootstrap_samples: PositiveInt
 
 
+class SeedLabellingParameters(_Strict):
+    """How seed pairs are made where only prompts and a gold annotator are there (``--pipeline seed_labelling``)."""
+
+    pairs: PositiveInt
+    """Pairs to keep at most."""
+    clear_gap: Annotated[float, Field(ge=0)]
+    """The annotator's scores of the two responses differ at least by this much, as a human's clear choice would."""
+
+
 class WorldParameters(_Strict):
     """How much of the synthetic language there is."""
 
@@ -94,4 +103,5 @@ class Parameters(_Strict):
     seeding: TrainingParameters
     training: TrainingParameters
     evaluation: EvaluationParameters
+    seed_labelling: SeedLabellingParameters | None = None
     world: WorldParameters | None = None

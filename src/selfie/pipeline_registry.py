@@ -21,6 +21,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         + reporting.create_pipeline(list(rooms))
     )
     stages = {stage: whole.only_nodes_with_tags(stage) for stage in STAGES} | {"seeding": rooms["seeding"]}
+    stages["seed_labelling"] = seeding.create_labelling()
     if shape.preparation != "none":
         stages["preparation"] = whole.only_nodes_with_tags("preparation")
     return {"__default__": whole, **stages, **{f"iteration_{k}": rooms[f"iteration_{k}"] for k in numbers}}

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from kedro.io import CatalogProtocol
+from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 from pydantic import BaseModel, ValidationError
 
 from selfie.checkpoints import compute_device
-from selfie.errors import ConfigurationError, DataError
+from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.generation.engine import choose_engine
 from selfie.parameters import Parameters
 
@@ -42,12 +42,23 @@ def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Param
         DataError, ModelError, ConfigurationError: it can't be used.
     """
     free = pipeline.inputs()
-    data = {name: catalog.load(name) for name in USER_DATA if name in free}
+    data = {name: _load(catalog, name) for name in USER_DATA if name in free}
     if "prompts" in data:
         _check_enough(len(data["prompts"]), parameters.prompts_per_iteration, iterations)
     if "initial_model" in free:
-        catalog.load("initial_model").load_tokenizer()
+        _load(catalog, "initial_model").load_tokenizer()
     choose_engine(parameters.generation.engine)
+
+
+def _load(catalog: CatalogProtocol, name: str) -> Any:
+    """Loads a dataset; Kedro wraps what goes wrong, and the user wants the error itself."""
+    try:
+        return catalog.load(name)
+    except DatasetError as wrapped:
+        error: BaseException | None = wrapped
+        while error is not None and not isinstance(error, UserError):
+            error = error.__cause__
+        raise error or wrapped from None
 
 
 def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters) -> str:

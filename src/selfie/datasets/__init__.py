@@ -1,16 +1,15 @@
 """Kedro datasets: what the user brings (records, models) and what the project writes (committed, verified)."""
 
 from selfie.datasets.committed import CommittedDataset
-from selfie.datasets.models import PackagedGGUFDataset, PolicyDataset, PretrainedDataset, WorkspaceDataset
+from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
 from selfie.datasets.records import PreferenceDataset, PromptDataset
 from selfie.datasets.rows import RowsDataset
 
 __all__ = [
+    "CheckpointDataset",
     "CommittedDataset",
     "PackagedGGUFDataset",
-    "PolicyDataset",
     "PreferenceDataset",
-    "PretrainedDataset",
     "PromptDataset",
     "RowsDataset",
     "WorkspaceDataset",

@@ -8,28 +8,7 @@ from kedro.io import AbstractDataset, DatasetError
 
 from selfie.checkpoints import Checkpoint
 from selfie.conversion import find_packaged_gguf
-from selfie.datasets.commit import commit_folder, is_committed, verify
-
-
-class PretrainedDataset(AbstractDataset[None, Checkpoint]):
-    """A model that the user brings: a local folder, or a repository on the Hugging Face hub at a pinned commit."""
-
-    def __init__(self, model: str, revision: str | None = None, metadata: dict[str, Any] | None = None):
-        self._checkpoint = Checkpoint(model, revision)
-        self.metadata = metadata
-
-    def load(self) -> Checkpoint:
-        self._checkpoint.check_files()
-        return self._checkpoint
-
-    def save(self, data: None) -> None:
-        raise DatasetError(f"{self._checkpoint.source} is the user's model and is never written")
-
-    def _exists(self) -> bool:
-        return Path(self._checkpoint.source).exists() or self._checkpoint.revision is not None
-
-    def _describe(self) -> dict[str, Any]:
-        return {"model": self._checkpoint.source, "revision": self._checkpoint.revision}
+from selfie.datasets.commit import MANIFEST, commit_folder, is_committed, verify
 
 
 class PackagedGGUFDataset(AbstractDataset[None, Path]):
@@ -49,25 +28,48 @@ class PackagedGGUFDataset(AbstractDataset[None, Path]):
         return {"package": self._package}
 
 
-class PolicyDataset(AbstractDataset[Checkpoint, Checkpoint]):
-    """A checkpoint that the project writes: the node's folder is moved into place and committed."""
+class CheckpointDataset(AbstractDataset[Checkpoint, Checkpoint]):
+    """A causal language model with its tokenizer: the user's, or one that the project wrote.
 
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
-        self._filepath = Path(filepath)
+    Args:
+        filepath: a local folder. What a node saves is moved there and committed.
+        hub: instead of a folder, a repository on the Hugging Face hub; it is never written.
+        revision: the hub commit, pinned.
+    """
+
+    def __init__(
+        self,
+        filepath: str | None = None,
+        hub: str | None = None,
+        revision: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ):
+        if (filepath is None) == (hub is None):
+            raise DatasetError("give either `filepath` or `hub`")
+        if hub is not None and revision is None:
+            raise DatasetError(f"`hub: {hub}` needs a `revision` (a commit), so that runs can be repeated")
+        self._folder = Path(filepath) if filepath else None
+        self._checkpoint = Checkpoint(filepath or str(hub), revision)
         self.metadata = metadata
 
     def load(self) -> Checkpoint:
-        verify(self._filepath)
-        return Checkpoint(str(self._filepath))
+        if self._folder and (self._folder / MANIFEST).exists():
+            verify(self._folder)
+        self._checkpoint.check_files()
+        return self._checkpoint
 
     def save(self, data: Checkpoint) -> None:
-        commit_folder(self._filepath, lambda folder: _move_contents(Path(data.source), folder))
+        if self._folder is None:
+            raise DatasetError(f"{self._checkpoint.source} is on the hub and is never written")
+        commit_folder(self._folder, lambda folder: _move_contents(Path(data.source), folder))
 
     def _exists(self) -> bool:
-        return is_committed(self._filepath)
+        if self._folder and (self._folder / MANIFEST).exists():
+            return is_committed(self._folder)
+        return self._folder is None or self._folder.exists()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"source": self._checkpoint.source, "revision": self._checkpoint.revision}
 
 
 def _move_contents(source: Path, target: Path) -> None:

@@ -60,13 +60,13 @@ def choose_engine(name: str) -> str:
 
 
 @contextmanager
-def open_engine(name: str, checkpoint: Checkpoint, batch_tokens: int, seed: int) -> Iterator[Engine]:
+def open_engine(name: str, checkpoint: Checkpoint, batch_tokens: int, max_length: int) -> Iterator[Engine]:
     """The engine with the checkpoint loaded; its memory is free again when the block ends."""
     engine: AbstractContextManager[Engine]
     if choose_engine(name) == "vllm":
         from selfie.generation.vllm_engine import VllmEngine
 
-        engine = VllmEngine(checkpoint, seed)
+        engine = VllmEngine(checkpoint, max_length)
     else:
         from selfie.generation.transformers_engine import TransformersEngine
 

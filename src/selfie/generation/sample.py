@@ -70,7 +70,7 @@ def sample_responses(
     if not rows:
         raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
     requests = [Request(row["prompt_ids"], derive_seed(seed, purpose, row["prompt_id"], row["sample"])) for row in rows]
-    with open_engine(engine, checkpoint, batch_tokens, seed) as opened:
+    with open_engine(engine, checkpoint, batch_tokens, max_length) as opened:
         responses = opened.generate(requests, sampling)
     texts = tokenizer.batch_decode([response.token_ids for response in responses], skip_special_tokens=True)
     return [

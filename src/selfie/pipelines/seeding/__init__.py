@@ -1,3 +1,3 @@
-from selfie.pipelines.seeding.pipeline import create_pipeline
+from selfie.pipelines.seeding.pipeline import create_labelling, create_pipeline
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_labelling", "create_pipeline"]

@@ -2,7 +2,27 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.seeding.nodes import tokenize_pairs
+from selfie.pipelines.seeding.nodes import label_responses, sample_seeds, tokenize_pairs
+
+
+def create_labelling() -> Pipeline:
+    """Makes seed preferences where there are only prompts and a gold annotator; not a part of the loop."""
+    return Pipeline(
+        [
+            Node(
+                sample_seeds,
+                inputs=["seed_prompts", "initial_model", "params:generation", "params:max_length", "params:seed"],
+                outputs="seed_responses",
+                name="sample_seeds",
+            ),
+            Node(
+                label_responses,
+                inputs=["seed_responses", "params:seed_labelling", "params:gold"],
+                outputs="labelled_seeds",
+                name="label_responses",
+            ),
+        ]
+    )
 
 
 def create_pipeline() -> Pipeline:

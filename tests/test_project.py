@@ -1,0 +1,176 @@
+"""The project as its users run it: a whole run in ``conf/test``, its parts alone, and every environment's catalog."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from selfie.errors import ConfigurationError, DataError, ModelError
+
+PROJECT = Path(__file__).parents[1]
+
+
+def run(env, *names, **parameters):
+    """What ``kedro run --env ENV --pipelines NAMES --params PARAMETERS`` does."""
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env=env, runtime_params=parameters) as session:
+        return session.run(pipeline_names=list(names) or None)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The whole loop, once; yields the folder that it wrote to."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SELFIE_DATA", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        run("test")
+        yield folder
+
+
+@pytest.fixture
+def summary(whole_run):
+    return json.loads((whole_run / "08_reporting/test/summary.json").read_text())
+
+
+def test_summary_has_every_policy_with_its_figures(summary):
+    assert summary["experiment"] == "test"
+    assert [row["name"] for row in summary["iterations"]] == ["initial", "policy_0", "policy_1", "policy_2"]
+    initial, seeded, *iterations = summary["iterations"]
+    assert initial["win_rate"] == 50.0
+    assert initial["n_pairs"] is None
+    assert seeded["label_accuracy"] is None
+    assert seeded["n_pairs"] == 16
+    for row in iterations:
+        low, high = row["win_rate_ci"]
+        assert 0 <= low <= row["win_rate"] <= high <= 100
+        assert 0 <= row["label_accuracy"] <= 1
+        assert 0 < row["n_pairs"] <= 48
+        assert all(row["seconds"][stage] > 0 for stage in ("generation", "judging", "training", "evaluation"))
+    assert 0 < summary["peak_rss_gib"] < 6
+    assert summary["wall_seconds"] >= sum(s or 0 for row in summary["iterations"] for s in row["seconds"].values()) - 1
+
+
+def test_labels_follow_the_judgment_of_the_previous_policy(whole_run):
+    """The stored pairs obey β·[log π_{i-1}(y) − log π_init(y)], chosen above rejected, on the sampled token ids."""
+    from datasets import load_from_disk
+
+    responses = load_from_disk(str(whole_run / "04_feature/test/iteration_2/scored_responses")).to_list()
+    reward = {
+        tuple(row["prompt_ids"] + row["response_ids"]): 0.1 * (row["policy_log_prob"] - row["initial_log_prob"])
+        for row in responses
+    }
+    pairs = load_from_disk(str(whole_run / "05_model_input/test/iteration_2/pairs")).to_list()
+    assert pairs
+    for pair in pairs:
+        chosen, rejected = (reward[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])] for side in ("chosen", "rejected"))
+        assert pair["margin"] == pytest.approx(chosen - rejected)
+        assert pair["margin"] >= 0
+
+
+def test_no_prompt_is_used_twice(whole_run):
+    from datasets import load_from_disk
+
+    first, second = (
+        set(load_from_disk(str(whole_run / f"02_intermediate/test/iteration_{k}/prompts"))["prompt_id"]) for k in (1, 2)
+    )
+    assert (len(first), len(second)) == (32, 48)
+    assert not first & second
+
+
+def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
+    mlflow.set_tracking_uri(f"sqlite:///{whole_run}/mlflow.db")
+    runs = mlflow.search_runs(experiment_names=["test"], output_format="list")
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    (parent,) = [run for run in parents if run.info.run_name.startswith("whole loop")]
+    children = {
+        run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    }
+    assert set(children) == {"initial", "policy_0", "policy_1", "policy_2"}
+    assert {"win_rate", "avg_length", "label_accuracy", "train_loss"} <= children["policy_2"].data.metrics.keys()
+    assert children["policy_1"].data.metrics.keys() >= children["initial"].data.metrics.keys()
+    assert {"git_commit", "config_hash"} <= parent.data.tags.keys()
+    assert parent.data.params["training.alpha"] == "0.1"
+    client = mlflow.MlflowClient()
+    curve = client.get_metric_history(parent.info.run_id, "win_rate")
+    assert sorted({point.step for point in curve}) == [0, 1, 2]
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"summary.json", "report.md"}
+    models = {model.name: model for model in client.search_logged_models([parent.info.experiment_id])}
+    assert models["policy_1"].source_run_id == children["policy_1"].info.run_id
+    read = client.get_run(children["policy_2"].info.run_id).inputs.model_inputs
+    assert [entry.model_id for entry in read] == [models["policy_1"].model_id]
+
+
+def test_a_stage_and_an_iteration_run_alone_and_repeat_the_result(whole_run):
+    """From what is persisted, with the same seed, judging and training give the same bytes again."""
+    weights = whole_run / "06_models/test/policy_2/model.safetensors"
+    labels = whole_run / "08_reporting/test/iteration_2/labels.json"
+    before = weights.read_bytes(), labels.read_text()
+    run("test", "judging")
+    run("test", "iteration_2")
+    run("test", "reporting")
+    assert (weights.read_bytes(), labels.read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "words"),
+    [
+        ({"trainig": {"alpha": 0.2}}, ConfigurationError, "did you mean training"),
+        ({"training": {"alpha": 1.5}}, ConfigurationError, "training.alpha"),
+        ({"training": {"learning_rate": "fast"}}, ConfigurationError, "training.learning_rate"),
+        ({"judging": {"judge": "oracle"}}, ConfigurationError, "judging.judge"),
+        ({"generation": {"engine": "warp"}}, ConfigurationError, "generation.engine"),
+        ({"prompts_per_iteration": [32]}, ConfigurationError, "plans 1 iterations"),
+        ({"prompts_per_iteration": [32, 4800]}, DataError, "need 4832 prompts"),
+    ],
+)
+def test_bad_parameters_stop_the_run_before_anything_is_written(whole_run, parameters, error, words):
+    before = snapshot(whole_run)
+    with pytest.raises(error, match=words):
+        run("test", "generation", **parameters)
+    assert snapshot(whole_run) == before
+
+
+def test_a_missing_model_names_folder_and_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELFIE_DATA", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(ModelError, match=r"smollm2-135m-instruct.*does not exist"):
+        run("base", "seeding")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("env", ["base", "world", "paper", "test"])
+def test_every_dataset_of_every_pipeline_resolves_and_instantiates(env):
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env=env) as session:
+        catalog = session.load_context().catalog
+        names = set().union(*(pipeline.datasets() for pipeline in dict(pipelines).values()))
+        for name in names:
+            dataset = catalog.get(name)
+            assert dataset is not None, name
+            assert "Memory" not in type(dataset).__name__ or name.startswith("params:"), f"{name} is not persisted"
+
+
+def test_the_papers_setting_is_complete():
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env="paper") as session:
+        parameters = session.load_context().params
+        assert "iteration_3" in pipelines
+    training = parameters["training"]
+    assert (training.alpha, training.noise_percentile, training.extrapolation) == (0.1, 10.0, [0.5, 0.25, 0.125])
+    assert parameters["prompts_per_iteration"] == [8000, 20000, 30000]
+
+
+def test_the_number_of_iterations_can_be_set_from_outside(monkeypatch):
+    monkeypatch.setenv("SELFIE_ITERATIONS", "5")
+    bootstrap_project(PROJECT)
+    assert "iteration_5" in pipelines
+
+
+def snapshot(folder):
+    """Every file below the folder with its time of change."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
