@@ -36,8 +36,8 @@ class PreflightHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Reads what the user brings and says what will run."""
-        check_inputs(pipeline, catalog, self.parameters, current_shape().iterations)
-        logger.info(announce(pipeline, catalog, self.parameters))
+        rows = check_inputs(pipeline, catalog, self.parameters, current_shape().iterations)
+        logger.info(announce(pipeline, catalog, self.parameters, rows))
 
 
 class TimingHooks:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,11 +10,13 @@ from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 from pydantic import BaseModel, ValidationError
 
-from selfie.checkpoints import compute_device
+from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import ConfigurationError, DataError, UserError
+from selfie.estimate import estimate_seconds
 from selfie.generation.engine import choose_engine
 from selfie.parameters import Parameters
 
+SECONDS_PER_MINUTE = 60
 USER_DATA = ("seed_preferences", "evaluation_prompts", "prompts")
 
 
@@ -35,8 +38,13 @@ def check_parameters(configured: Mapping[str, Any], runtime: Mapping[str, Any]) 
         ) from error
 
 
-def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, iterations: int) -> None:
+def check_inputs(
+    pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, iterations: int
+) -> dict[str, int]:
     """Reads and checks what the run takes from the user: data, model, engine.
+
+    Returns:
+        The number of rows of each data set.
 
     Raises:
         DataError, ModelError, ConfigurationError: it can't be used.
@@ -48,6 +56,7 @@ def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Param
     if "initial_model" in free:
         _load(catalog, "initial_model").load_tokenizer()
     choose_engine(parameters.generation.engine)
+    return {name: len(rows) for name, rows in data.items()}
 
 
 def _load(catalog: CatalogProtocol, name: str) -> Any:
@@ -61,8 +70,8 @@ def _load(catalog: CatalogProtocol, name: str) -> Any:
         raise error or wrapped from None
 
 
-def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters) -> str:
-    """What will run, where, and how long that took the last time."""
+def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, rows: dict[str, int]) -> str:
+    """What will run, where, and roughly how long: as the last time, or by an estimate."""
     device = compute_device()
     hardware = (
         f"{device.type} ({torch.get_num_threads()} threads)"
@@ -76,8 +85,28 @@ def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameter
     known = catalog.load("timings") if "timings" in catalog and catalog.exists("timings") else {}
     names = {node.name for node in pipeline.nodes}
     if names <= known.keys():
-        line += f"; the last time they took {sum(known[name]['seconds'] for name in names) / 60:.0f} minutes"
+        return f"{line}; the last time they took {_duration(sum(known[name]['seconds'] for name in names))}"
+    weights = _weights(pipeline, catalog)
+    if weights is not None:
+        seconds = estimate_seconds(pipeline, parameters, rows, weights)
+        line += f"; very roughly {_duration(seconds)} by this machine's speed"
     return line
+
+
+def _weights(pipeline: Pipeline, catalog: CatalogProtocol) -> Path | None:
+    """The model's folder or GGUF file, where it lies on this machine."""
+    for name in ("gguf_model", "initial_model"):
+        if name in pipeline.inputs():
+            loaded = _load(catalog, name)
+            path = Path(loaded.source if isinstance(loaded, Checkpoint) else loaded)
+            return path if path.exists() else None
+    return None
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} seconds" if seconds < 2 * SECONDS_PER_MINUTE else f"{seconds / SECONDS_PER_MINUTE:.0f} minutes"
+    )
 
 
 def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
