@@ -51,7 +51,7 @@ mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
 viz: install  ## look at the pipelines in kedro-viz on 127.0.0.1
-	$(BIN)/kedro viz run --host 127.0.0.1 --port $(VIZ_PORT) --no-browser
+	$(BIN)/kedro viz run --include-hooks --host 127.0.0.1 --port $(VIZ_PORT) --no-browser
 
 seeds: install  ## make data/01_raw/seed_preferences.jsonl anew: sample the initial model, label with the gold annotator
 	$(BIN)/kedro run --pipeline seed_labelling

@@ -8,7 +8,7 @@ os.environ["DO_NOT_TRACK"] = "1"
 import pytest
 import torch
 from hypothesis import settings
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from selfie.checkpoints import Checkpoint
 from selfie.world.language import make_tokenizer
@@ -47,6 +47,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrai
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Checkpoint(str(folder))
+
+
+class Fp32Checkpoint(Checkpoint):
+    """Loads in fp32 whatever is asked for: bf16's rounding differs with the shape of the batch."""
+
+    def load_model(self, dtype: torch.dtype) -> PreTrainedModel:
+        return super().load_model(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def fp32_checkpoint(tiny_checkpoint: Checkpoint) -> Checkpoint:
+    """The tiny checkpoint without bf16's rounding."""
+    return Fp32Checkpoint(tiny_checkpoint.source)
 
 
 @pytest.fixture

@@ -1,7 +1,16 @@
 """The project as its users run it: a whole run in ``conf/test``, its parts alone, and every environment's catalog."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+from urllib.request import urlopen
 
 import mlflow
 import pytest
@@ -87,9 +96,7 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
     runs = mlflow.search_runs(experiment_names=["test"], output_format="list")
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     (parent,) = [run for run in parents if run.info.run_name.startswith("whole loop")]
-    children = {
-        run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
-    }
+    children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
     assert set(children) == {"initial", "policy_0", "policy_1", "policy_2"}
     assert {"win_rate", "avg_length", "label_accuracy", "train_loss"} <= children["policy_2"].data.metrics.keys()
     assert children["policy_1"].data.metrics.keys() >= children["initial"].data.metrics.keys()
@@ -105,14 +112,57 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
     assert [entry.model_id for entry in read] == [models["policy_1"].model_id]
 
 
+@pytest.fixture(scope="module")
+def tracking_server(tmp_path_factory):
+    """A real MLflow server; yields its URL."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "files"),
+    ]
+    log = (folder / "log").open("w")
+    server = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            time.sleep(0.5)
+            with suppress(OSError), urlopen(f"{url}/health") as answer:
+                if answer.status == HTTPStatus.OK:
+                    break
+        else:
+            pytest.fail((folder / "log").read_text())
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def test_a_tracking_server_receives_runs_and_artifacts(whole_run, tracking_server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)
+    run("test", "iteration_2", "reporting")
+    client = mlflow.MlflowClient(tracking_uri=tracking_server)
+    experiment = client.get_experiment_by_name("test")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    (parent,) = (run for name, run in runs.items() if name.startswith("iteration_2+reporting"))
+    assert runs["policy_2"].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "win_rate" in runs["policy_2"].data.metrics
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"summary.json", "progress.html"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
 def test_a_stage_and_an_iteration_run_alone_and_repeat_the_result(whole_run):
     """From what is persisted, with the same seed, judging and training give the same bytes again."""
     weights = whole_run / "06_models/test/policy_2/model.safetensors"
     labels = whole_run / "08_reporting/test/iteration_2/labels.json"
     before = weights.read_bytes(), labels.read_text()
     run("test", "judging")
-    run("test", "iteration_2")
-    run("test", "reporting")
+    run("test", "iteration_2", "reporting")
     assert (weights.read_bytes(), labels.read_text()) == before
 
 

@@ -27,7 +27,7 @@ def test_prompts_are_enough_and_distinct(name, least):
 def test_seed_pairs_are_enough_and_the_annotator_agrees_with_each():
     rows = PreferenceDataset(filepath=str(RAW / "seed_preferences.jsonl")).load()
     assert len(rows) >= 100
-    assert set(row["messages"][0]["content"] for row in rows) <= set(prompts("seed_prompts"))
+    assert {row["messages"][0]["content"] for row in rows} <= set(prompts("seed_prompts"))
     assert all(plain_language(row["chosen"]) >= plain_language(row["rejected"]) + 8 for row in rows)
 
 

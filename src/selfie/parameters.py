@@ -1,8 +1,8 @@
 """Every parameter with its meaning and range. Kedro checks them before any node runs; a misspelt one is an error."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -40,7 +40,7 @@ class TrainingParameters(_Strict):
     """Pairs per optimiser step, over all processes."""
     micro_batch_size: PositiveInt
     """Pairs per forward pass of one process; divides ``batch_size``."""
-    learning_rate_warmup: Fraction
+    learning_rate_warmup: Annotated[float, Field(ge=0, lt=1)]
     """Share of the steps in which the learning rate rises; it then falls along a cosine."""
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: PositiveFloat
@@ -48,12 +48,18 @@ class TrainingParameters(_Strict):
     """α: how much of a flagged label is turned round. 0: plain DPO, no detector."""
     noise_percentile: Annotated[float, Field(ge=0, lt=100)]
     """K in percent: the share of pairs that is flagged."""
-    extrapolation: list[Annotated[float, Field(ge=0)]]
+    extrapolation: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
     """λ of iterations 1, 2, … (the last one holds on). 0: the detector sees the policy itself."""
     detector_window: PositiveInt
     """Pairs over which the percentile is taken."""
     trust_warmup: Fraction
     """Share of the steps, from the start, in which every label is trusted."""
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        return self
 
 
 class EvaluationParameters(_Strict):
@@ -71,7 +77,7 @@ class SeedLabellingParameters(_Strict):
 
     pairs: PositiveInt
     """Pairs to keep at most."""
-    clear_gap: Annotated[float, Field(ge=0)]
+    clear_gap: PositiveFloat
     """The annotator's scores of the two responses differ at least by this much, as a human's clear choice would."""
 
 
@@ -105,3 +111,11 @@ class Parameters(_Strict):
     evaluation: EvaluationParameters
     seed_labelling: SeedLabellingParameters | None = None
     world: WorldParameters | None = None
+
+    @model_validator(mode="after")
+    def _check_gold(self) -> Self:
+        needs = {"judging.judge": self.judging.judge, "evaluation.annotator": self.evaluation.annotator}
+        for name, value in needs.items():
+            if value == "gold" and self.gold is None:
+                raise ValueError(f"{name} is gold, but the parameter gold names no annotator")
+        return self

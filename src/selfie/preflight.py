@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from kedro.io import CatalogProtocol, DatasetError
@@ -131,8 +131,9 @@ def _known_names(model: type[BaseModel]) -> list[str]:
     names = []
     for name, field in model.model_fields.items():
         names.append(name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names.extend(_known_names(field.annotation))
+        for group in (field.annotation, *get_args(field.annotation)):
+            if isinstance(group, type) and issubclass(group, BaseModel):
+                names.extend(_known_names(group))
     return names
 
 

@@ -24,55 +24,66 @@ def commit_file(path: Path, write: Callable[[Path], None]) -> None:
     # The suffix stays: writers choose the format by it.
     with _temporary(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")) as new:
         write(new)
-        manifest = new.with_name(new.name + ".manifest")
-        manifest.write_text(json.dumps({path.name: _fingerprint(new)}))
-        _flush(new)
-        _flush(manifest)
-        new.replace(path)
-        manifest.replace(_manifest_of(path))
-        _flush(path.parent)
+        versions = [_fingerprint(new)] + ([_fingerprint(path)] if path.exists() else [])
+        with _temporary(new.with_name(new.name + ".manifest")) as manifest:
+            manifest.write_text(json.dumps({path.name: versions}))
+            _flush(new)
+            _flush(manifest)
+            # The manifest goes first and knows both versions, so whichever a crash leaves verifies.
+            manifest.replace(_manifest_of(path))
+            new.replace(path)
+            _flush(path.parent)
 
 
 def commit_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Runs ``write`` on a temporary folder beside ``path`` and puts it in the place of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path.with_name(f".{path.name}.{os.getpid()}")) as new, _temporary(_retired(path)) as old:
+    _restore(path)
+    with _temporary(path.with_name(f".{path.name}.{os.getpid()}")) as new:
         new.mkdir()
         write(new)
         files = sorted(file for file in new.rglob("*") if file.is_file())
-        (new / MANIFEST).write_text(
-            json.dumps({str(file.relative_to(new)): _fingerprint(file) for file in files}, indent=1)
-        )
+        listed = {str(file.relative_to(new)): [_fingerprint(file)] for file in files}
+        (new / MANIFEST).write_text(json.dumps(listed, indent=1))
         for file in [*files, new / MANIFEST, new]:
             _flush(file)
+        _remove(_retired(path))
         if path.exists():
-            path.replace(old)
-        new.replace(path)
+            path.replace(_retired(path))
+        try:
+            new.replace(path)
+        finally:
+            _restore(path)
         _flush(path.parent)
+        _remove(_retired(path))
 
 
 def is_committed(path: Path) -> bool:
     """Whether file or folder is there with all that its manifest lists, by size; reads no contents."""
     try:
-        return all(file.stat().st_size == entry["bytes"] for file, entry in _entries(path))
-    except (OSError, ValueError, KeyError):
+        return all(
+            file.stat().st_size in [version["bytes"] for version in versions] for file, versions in _entries(path)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def verify(path: Path) -> None:
     """Raises DatasetError where file or folder differs from its manifest, naming the file."""
     try:
-        for file, entry in _entries(path):
-            if _fingerprint(file) != entry:
+        for file, versions in _entries(path):
+            if _fingerprint(file) not in versions:
                 raise DatasetError(f"{file} is damaged: it differs from its manifest. Delete {path} and run again.")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not complete ({error}). Run the pipeline that makes it.") from error
 
 
-def _entries(path: Path) -> list[tuple[Path, dict]]:
+def _entries(path: Path) -> list[tuple[Path, list[dict]]]:
+    """Files with the fingerprints that they may have."""
+    _restore(path)
     if path.is_dir():
         listed = json.loads((path / MANIFEST).read_text())
-        return [(path / name, entry) for name, entry in listed.items()]
+        return [(path / name, versions) for name, versions in listed.items()]
     return [(path, json.loads(_manifest_of(path).read_text())[path.name])]
 
 
@@ -81,7 +92,14 @@ def _manifest_of(path: Path) -> Path:
 
 
 def _retired(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.old")
+    """Where a folder's old version waits while the new one takes its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def _restore(path: Path) -> None:
+    """After a crash between the two renames, the old version takes its place again."""
+    if not path.exists() and _retired(path).exists():
+        _retired(path).replace(path)
 
 
 @contextmanager

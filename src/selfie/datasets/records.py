@@ -4,13 +4,16 @@ Every row is checked on load; an error names the file, the row and the remedy.
 """
 
 import csv
+import io
 import json
+import logging
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow
 import pyarrow.parquet
 from datasets import Dataset, load_dataset
 from kedro.io import AbstractDataset, DatasetError
@@ -18,6 +21,7 @@ from kedro.io import AbstractDataset, DatasetError
 from selfie.errors import DataError
 from selfie.randomness import derive_seed
 
+logger = logging.getLogger(__name__)
 Row = dict[str, Any]
 SHOWN_ERRORS = 5
 
@@ -88,6 +92,8 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
     def check(self, row: Row) -> Row:
         """One row in the project's form. Raises ValueError(problem, remedy)."""
         messages = _messages(row["prompt"], "prompt")
+        if messages[-1]["role"] != "user":
+            raise ValueError("`prompt` does not end with the user's turn", "end it before the assistant answers")
         return {"prompt_id": f"{derive_seed(json.dumps(messages)):016x}", "messages": messages}
 
     def check_together(self, rows: list[Row]) -> list[tuple[int, ValueError]]:
@@ -135,21 +141,39 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
 
 
 class PromptDataset(_RecordDataset):
-    """Prompts: a string, or a conversation (``[{"role": …, "content": …}, …]``) that ends with the user's turn."""
+    """Prompts: a string, or a conversation (``[{"role": …, "content": …}, …]``) that ends with the user's turn.
+
+    A prompt that comes again is left out: its samples would be the same.
+    """
 
     fields = ("prompt",)
 
+    def load(self) -> Dataset:
+        rows = super().load()
+        first = {prompt_id: index for index, prompt_id in reversed(list(enumerate(rows["prompt_id"])))}
+        if len(first) < len(rows):
+            logger.warning("%s: %d prompts come more than once and count once", self.source, len(rows) - len(first))
+        return rows.select(sorted(first.values()))
+
 
 class PreferenceDataset(_RecordDataset):
-    """Preference pairs: a prompt and two responses; a response may be a string or a conversation that ends with it."""
+    """Preference pairs: a prompt and two responses; a response may be a string or a conversation that ends with it.
 
-    fields = ("prompt", "chosen", "rejected")
+    ``chosen_finish_reason`` and ``rejected_finish_reason`` are optional and ``stop`` by default; ``length`` says that
+    the response was cut off, so that training does not teach the model to end there.
+    """
+
+    fields = ("prompt", "chosen", "rejected", "chosen_finish_reason", "rejected_finish_reason")
 
     def check(self, row: Row) -> Row:
         chosen, rejected = (_response(row[name], name) for name in ("chosen", "rejected"))
         if chosen == rejected:
             raise ValueError("chosen and rejected are identical", "remove the pair: it says nothing")
-        return {**super().check(row), "chosen": chosen, "rejected": rejected}
+        reasons = {name: row[name] or "stop" for name in self.fields if name.endswith("finish_reason")}
+        for name, reason in reasons.items():
+            if reason not in ("stop", "length"):
+                raise ValueError(f"`{name}` is {reason!r}", "write stop or length, or leave it out")
+        return {**super().check(row), "chosen": chosen, "rejected": rejected, **reasons}
 
     def check_together(self, rows: list[Row]) -> list[tuple[int, ValueError]]:
         preferred: dict[tuple, int] = {}
@@ -194,7 +218,7 @@ def _response(value: Any, name: str) -> str:
 
 def _read_jsonl(path: str) -> Iterator[tuple[int, Row]]:
     with fsspec.open(path, "rb") as stream:
-        text = stream.read().decode()  # as a whole, so that a decoding error knows its row
+        text = stream.read().decode("utf-8-sig")  # as a whole, so that a decoding error knows its row
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -210,7 +234,7 @@ def _read_jsonl(path: str) -> Iterator[tuple[int, Row]]:
 
 def _read_json(path: str) -> Iterator[tuple[int, Row]]:
     with fsspec.open(path, "rb") as stream:
-        text = stream.read().decode()
+        text = stream.read().decode("utf-8-sig")
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
@@ -222,12 +246,16 @@ def _read_json(path: str) -> Iterator[tuple[int, Row]]:
 
 def _read_csv(path: str) -> Iterator[tuple[int, Row]]:
     with fsspec.open(path, "rb") as stream:
-        text = stream.read().decode()
-    reader = csv.DictReader(text.splitlines(keepends=True))
+        text = stream.read().decode("utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     for row in reader:
         yield reader.line_num, row
 
 
 def _read_parquet(path: str) -> Iterator[tuple[int, Row]]:
     with fsspec.open(path, "rb") as stream:
-        yield from enumerate(pyarrow.parquet.read_table(stream).to_pylist())
+        try:
+            rows = pyarrow.parquet.read_table(stream).to_pylist()
+        except pyarrow.ArrowInvalid as error:
+            raise DataError(path, f"it is not a Parquet file ({error})", "write it again") from error
+    yield from enumerate(rows)

@@ -1,5 +1,6 @@
 """Pairwise annotations in AlpacaEval's format."""
 
+from collections import defaultdict
 from typing import Any
 
 from selfie.judges.gold import Scorer
@@ -18,13 +19,15 @@ def annotate(outputs: list[Record], baseline: list[Record], scorer: Scorer, anno
 
     Returns:
         AlpacaEval annotations: output 1 is the baseline's; ``preference`` is 1 if it is better, 2 if the model's is,
-        1.5 for a draw. Instructions that only one side answered are left out.
+        1.5 for a draw. Instructions that only one side answered are left out; one that comes twice is matched in order.
     """
-    answers = {record["instruction"]: record for record in baseline}
+    answers: dict[str, list[Record]] = defaultdict(list)
+    for record in baseline:
+        answers[record["instruction"]].append(record)
     return [
-        _annotation(record, answers[record["instruction"]], scorer, annotator)
+        _annotation(record, answers[record["instruction"]].pop(0), scorer, annotator)
         for record in outputs
-        if record["instruction"] in answers
+        if answers[record["instruction"]]
     ]
 
 

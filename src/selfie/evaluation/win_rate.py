@@ -31,7 +31,7 @@ def length_controlled_win_rate(
     A logistic regression of the preference on tanh of the standardised difference in characters, as in AlpacaEval 2
     (Dubois et al., arXiv 2404.04475, Eq. 2), fitted to this model alone: without the leaderboard's instruction
     difficulties, so an estimate that is not comparable with the leaderboard's figure. sklearn's L2 penalty of 1 holds
-    the two coefficients back.
+    the length coefficient back.
     """
     wins = np.asarray(preferences) - 1
     difference = np.asarray(model_lengths, dtype=float) - np.asarray(baseline_lengths, dtype=float)

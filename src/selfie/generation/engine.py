@@ -36,7 +36,11 @@ class Sampling:
 
 
 class Engine(Protocol):
-    """Draws samples from one checkpoint. What is drawn for a request depends on the request alone."""
+    """Draws samples from one checkpoint, each from its own seed.
+
+    The same list of requests gives the same responses. In another batch the same request can round differently, bf16
+    being what it is, and once in a while pick another token.
+    """
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """One response a request, in order."""

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from selfie.errors import DataError
 from selfie.preference.judgment import best_and_worst, preference_probability
 
 logger = logging.getLogger(__name__)
@@ -25,14 +26,21 @@ def build_pairs(scored: Dataset, rewards: Tensor) -> Dataset:
         ``reference_chosen_log_prob``, ``reference_rejected_log_prob``) with the texts, the rewards, the ``margin``
         between them and the ``probability`` that chosen is the better one. A prompt whose samples are all identical
         gives no pair.
+
+    Raises:
+        DataError: no prompt gives a pair.
     """
     rows: list[dict[str, Any]] = []
+    identical = 0
     for _, group in groupby(zip(scored, rewards.tolist(), strict=True), key=lambda item: item[0]["prompt_id"]):
         samples, values = zip(*group, strict=True)
         chosen, rejected = best_and_worst(torch.tensor(values))
         if samples[chosen]["response_ids"] != samples[rejected]["response_ids"]:
             rows.append(_pair(len(rows), samples[chosen], samples[rejected], values[chosen], values[rejected]))
-    identical = len(set(scored["prompt_id"])) - len(rows)
+        else:
+            identical += 1
+    if not rows:
+        raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
     if identical:
         logger.warning("%d prompts gave no pair: their samples are identical", identical)
     return Dataset.from_list(rows)

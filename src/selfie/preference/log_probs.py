@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
-
-_LOGIT_SCALES = {"logit_scale": 1, "output_multiplier": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
+from transformers import PreTrainedConfig, PreTrainedModel
 
 CHUNK = 1024  # positions per chunk: 1024 × 128k fp32 logits are 0.5 GiB
 
@@ -33,13 +31,16 @@ class Head:
     def of(cls, model: PreTrainedModel) -> "Head":
         """Reads the head of a causal language model, with the scales its configuration names."""
         output = model.get_output_embeddings()
-        config = model.config.get_text_config().to_dict()
+        config = model.config.get_text_config()
         scale = 1.0
-        # Cohere, Muse Glimmer and Falcon-H1 multiply the logits; Granite and MiniCPM3 divide them.
-        for name, factor in _LOGIT_SCALES.items():
-            if config.get(name) is not None:
-                scale = config[name] ** factor
-        return cls(output.weight, output.bias, scale, config.get("final_logit_softcapping"))
+        for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):  # Cohere, Muse Glimmer, Falcon-H1
+            scale *= _setting(config, name) or 1.0
+        scaling = _setting(config, "logits_scaling")  # Granite and MiniCPM3 divide, HyperCLOVA X multiplies
+        if scaling is not None:
+            scale *= scaling if config.model_type.startswith("hyperclovax") else 1 / scaling
+        caps = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # Gemma, RecurrentGemma, xLSTM
+        softcap = next((cap for name in caps if (cap := _setting(config, name))), None)
+        return cls(output.weight, output.bias, scale, softcap)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 logits [positions, vocabulary] of hidden states [positions, width]."""
@@ -47,6 +48,11 @@ class Head:
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
+
+
+def _setting(config: PreTrainedConfig, name: str) -> float | None:
+    # Some are properties of the configuration's class, which to_dict() leaves out.
+    return getattr(config, name, None)
 
 
 def _pick(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from trl import DPOConfig
 
@@ -38,14 +39,14 @@ def train(
         ``margin``, ``detector_margin``, ``flagged``, ``trusted``.
     """
     extrapolation = 0.0
-    if parameters.alpha > 0:
+    if parameters.alpha > 0 and iteration > 0:
         extrapolation = parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
     trainer = NoiseAwareTrainer(
         # bf16 weights would swallow steps this small: fp32 masters, bf16 autocast.
         model=start.load_model(torch.float32),
         reference=start.load_model(torch.bfloat16) if extrapolation > 0 else None,
         pairs=pairs,
-        args=_config(parameters, beta, seed, workspace, len(pairs)),
+        args=_config(parameters, beta, seed, workspace),
         parameters=parameters,
         extrapolation=extrapolation,
         processing_class=start.load_tokenizer(),
@@ -61,7 +62,7 @@ def train(
     return Checkpoint(str(folder)), log
 
 
-def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path, pairs: int) -> DPOConfig:
+def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path) -> DPOConfig:
     on_cpu = compute_device().type == "cpu"
     return DPOConfig(
         output_dir=str(workspace),
@@ -69,7 +70,9 @@ def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: P
         learning_rate=parameters.learning_rate,
         num_train_epochs=parameters.epochs,
         per_device_train_batch_size=parameters.micro_batch_size,
-        gradient_accumulation_steps=max(1, parameters.batch_size // parameters.micro_batch_size),
+        gradient_accumulation_steps=max(
+            1, parameters.batch_size // (parameters.micro_batch_size * PartialState().num_processes)
+        ),
         lr_scheduler_type="cosine",
         warmup_steps=parameters.learning_rate_warmup,
         weight_decay=parameters.weight_decay,

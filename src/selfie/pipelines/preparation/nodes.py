@@ -27,7 +27,8 @@ def make_language(world: WorldParameters, seed: int) -> tuple[Dataset, Dataset, 
         prompt = prompts.pop()
         worse, better = sorted((write_response(prompt, rng) for _ in range(2)), key=lambda r: gold_reward(prompt, r))
         if gold_reward(prompt, worse) < gold_reward(prompt, better):
-            pairs.append({**_prompt_row(prompt, len(pairs)), "chosen": better, "rejected": worse})
+            row = {**_prompt_row(prompt, len(pairs)), "chosen": better, "rejected": worse}
+            pairs.append({**row, "chosen_finish_reason": "stop", "rejected_finish_reason": "stop"})
     evaluation = [_prompt_row(prompts.pop(), number) for number in range(world.evaluation_prompts)]
     training = [_prompt_row(prompts.pop(), number) for number in range(world.prompts)]
     # The supervised model has seen every prompt of the language, with responses of its own.

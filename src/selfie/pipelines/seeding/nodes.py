@@ -4,13 +4,13 @@ from itertools import groupby
 
 import pandas as pd
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from selfie.checkpoints import Checkpoint
 from selfie.errors import DataError
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import render, sample_responses
 from selfie.judges.gold import gold_scorer
-from selfie.judges.plain_language import whole_sentences
 from selfie.parameters import GenerationParameters, JudgingParameters, SeedLabellingParameters
 from selfie.scoring.sequence_log_probs import score
 
@@ -34,21 +34,29 @@ def sample_seeds(
 
 
 def label_responses(responses: Dataset, parameters: SeedLabellingParameters, gold: str) -> pd.DataFrame:
-    """The annotator's best and worst response to each prompt, cut to whole sentences, where the choice is clear."""
+    """The annotator's best and worst response to each prompt, where the choice between them is clear."""
     scorer = gold_scorer(gold)
     pairs = []
     for prompt, group in groupby(responses, key=lambda row: row["prompt"]):
-        texts = [text for row in group if (text := whole_sentences(row["response"]))]
-        ranked = sorted(((scorer(prompt, text), text) for text in texts), reverse=True)
-        if len(ranked) > 1 and ranked[0][0] - ranked[-1][0] >= max(parameters.clear_gap, 1e-9):
-            pairs.append({"prompt": prompt, "chosen": ranked[0][1], "rejected": ranked[-1][1]})
+        ranked = sorted(group, key=lambda row: scorer(prompt, row["response"]))
+        best, worst = ranked[-1], ranked[0]
+        if scorer(prompt, best["response"]) - scorer(prompt, worst["response"]) >= parameters.clear_gap:
+            pairs.append(
+                {
+                    "prompt": prompt,
+                    "chosen": best["response"],
+                    "rejected": worst["response"],
+                    "chosen_finish_reason": best["finish_reason"],
+                    "rejected_finish_reason": worst["finish_reason"],
+                }
+            )
     return pd.DataFrame(pairs[: parameters.pairs])
 
 
 def tokenize_pairs(
     seed_preferences: Dataset, initial_model: Checkpoint, max_length: int, parameters: JudgingParameters
 ) -> Dataset:
-    """Renders prompts with the chat template, ends responses with EOS, and adds the initial model's log-probs."""
+    """Renders prompts with the chat template, ends whole responses with EOS, adds the initial model's log-probs."""
     tokenizer = initial_model.load_tokenizer()
     rows = []
     for number, pair in enumerate(seed_preferences):
@@ -61,9 +69,7 @@ def tokenize_pairs(
                 f"shorten it, or raise the parameter max_length ({max_length})",
             )
         responses = {
-            f"{side}_ids": [*tokenizer(pair[side], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id][
-                :room
-            ]
+            f"{side}_ids": _response_ids(tokenizer, pair[side], pair[f"{side}_finish_reason"])[:room]
             for side in ("chosen", "rejected")
         }
         rows.append(
@@ -84,3 +90,8 @@ def tokenize_pairs(
         log_probs = score(initial_model, pairs["prompt_ids"][:], responses, parameters.batch_tokens, side)
         pairs = pairs.add_column(f"reference_{side}_log_prob", log_probs)
     return pairs
+
+
+def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: str) -> list[int]:
+    end = [tokenizer.eos_token_id] if finish_reason == "stop" else []
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], *end]

@@ -1,0 +1,228 @@
+"""What the user brings, in every format, and what the errors say where it can't be used."""
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import AbstractDataset, DatasetError
+
+from selfie.datasets import PreferenceDataset, PromptDataset
+from selfie.errors import DataError
+
+ROWS = [
+    {"prompt": "Why is the sky blue?", "chosen": "Blue light scatters most.", "rejected": "It reflects, the sea."},
+    {"prompt": 'A "quoted", comma', "chosen": "two\nlines", "rejected": "Größe, 大きさ, 👍"},
+    {"prompt": "3", "chosen": "4", "rejected": "5"},
+]
+SUFFIXES = [".jsonl", ".json", ".csv", ".parquet"]
+
+
+def error_of(dataset: AbstractDataset) -> DataError:
+    """The user's error: Kedro wraps what a dataset raises, and the preflight checks unwrap it."""
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    assert isinstance(caught.value.__cause__, DataError)
+    return caught.value.__cause__
+
+
+def write(folder: Path, suffix: str, rows: list[dict[str, Any]]) -> str:
+    path = folder / f"rows{suffix}"
+    if suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    elif suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        text = json.dumps(rows) if suffix == ".json" else "\n".join(json.dumps(r, ensure_ascii=False) for r in rows)
+        path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str):
+    loaded = PreferenceDataset(write(tmp_path, suffix, ROWS)).load()
+    assert [
+        {"prompt": row["messages"][0]["content"], "chosen": row["chosen"], "rejected": row["rejected"]}
+        for row in loaded
+    ] == ROWS
+    assert all(len(row["messages"]) == 1 and row["messages"][0]["role"] == "user" for row in loaded)
+    # Text files count lines from 1 (CSV has a header, and its second row spans two lines), the others rows from 0.
+    assert loaded["row"][:] == {".jsonl": [1, 2, 3], ".csv": [2, 4, 5]}.get(suffix, [0, 1, 2])
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+def test_conversations(tmp_path: Path, suffix: str):
+    """The prompt keeps all its turns; of a response that is a conversation the last turn counts."""
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello."},
+        {"role": "assistant", "content": "Hi."},
+        {"role": "user", "content": "And?"},
+    ]
+    row = {
+        "prompt": turns,
+        "chosen": [*turns, {"role": "assistant", "content": "Well."}],
+        "rejected": [{"role": "assistant", "content": "Hm."}],
+    }
+    (loaded,) = PreferenceDataset(write(tmp_path, suffix, [row])).load()
+    assert loaded["messages"] == turns
+    assert (loaded["chosen"], loaded["rejected"]) == ("Well.", "Hm.")
+
+
+def test_a_prompts_name_is_its_content(tmp_path: Path):
+    """The same text has the same id in any file and form, so that its samples have the same seeds; others differ."""
+    plain = PromptDataset(write(tmp_path, ".json", [{"prompt": "Hello."}, {"prompt": "Hello!"}])).load()
+    turn = [{"role": "user", "content": "Hello."}]
+    conversation = PromptDataset(write(tmp_path, ".jsonl", [{"prompt": turn}])).load()
+    assert plain["prompt_id"][0] == conversation["prompt_id"][0]
+    assert plain["prompt_id"][0] != plain["prompt_id"][1]
+
+
+def test_columns_are_mapped(tmp_path: Path):
+    """Our name → theirs; columns that nobody asked for are left out, even one called like ours."""
+    rows = [{"question": "Why?", "prompt": "wrong", "good": "Because.", "rejected": "No.", "score": 7}]
+    dataset = PreferenceDataset(
+        write(tmp_path, ".jsonl", rows), columns={"prompt": "question", "chosen": "good"}
+    ).load()
+    assert dataset[0]["messages"][0]["content"] == "Why?"
+    assert dataset[0]["chosen"] == "Because."
+    assert not {"question", "prompt", "good", "score"} & set(dataset.column_names)
+
+
+def test_finish_reasons_are_optional(tmp_path: Path):
+    """A response counts as finished unless the row says that it was cut off."""
+    rows = [ROWS[0], {**ROWS[2], "chosen_finish_reason": "length"}]
+    dataset = PreferenceDataset(write(tmp_path, ".jsonl", rows)).load()
+    assert dataset["chosen_finish_reason"][:] == ["stop", "length"]
+    assert dataset["rejected_finish_reason"][:] == ["stop", "stop"]
+
+
+def test_rows_are_shuffled_and_then_cut(tmp_path: Path):
+    """The cuts [0, 30) and [30, 100) of one seed are a partition; row numbers stay those of the file."""
+    path = write(tmp_path, ".json", [{"prompt": f"prompt {number}"} for number in range(100)])
+    first, rest, again = (
+        PromptDataset(path, shuffle_seed=seed, rows=rows).load()["row"][:]
+        for seed, rows in ((1, [0, 30]), (1, [30, 100]), (1, [0, 30]))
+    )
+    assert sorted(first + rest) == list(range(100))
+    assert first == again
+    assert first != sorted(first)
+    assert PromptDataset(path, shuffle_seed=2, rows=[0, 30]).load()["row"][:] != first
+    unshuffled = PromptDataset(path, rows=[10, 12]).load()
+    assert [m[0]["content"] for m in unshuffled["messages"]] == ["prompt 10", "prompt 11"]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0c", "\x1d"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_only_newlines_end_a_row(tmp_path: Path, suffix: str, separator: str):
+    """Unicode's other line ends are text: they come in scraped data, and no writer of CSV quotes them."""
+    rows = [{"prompt": f"one{separator}two"}, {"prompt": "three"}]
+    dataset = PromptDataset(write(tmp_path, suffix, rows)).load()
+    assert [messages[0]["content"] for messages in dataset["messages"]] == [f"one{separator}two", "three"]
+
+
+@pytest.mark.parametrize(("suffix", "text"), [(".csv", "prompt\nWhy?\n"), (".jsonl", '{"prompt": "Why?"}\n')])
+@pytest.mark.parametrize(("encoding", "newline"), [("utf-8", "\r\n"), ("utf-8-sig", "\n"), ("utf-8-sig", "\r\n")])
+def test_files_from_windows(tmp_path: Path, suffix: str, text: str, encoding: str, newline: str):
+    """Carriage returns, and the byte order mark with which Excel saves "CSV UTF-8"."""
+    path = tmp_path / f"prompts{suffix}"
+    path.write_bytes(text.replace("\n", newline).encode(encoding))
+    assert PromptDataset(str(path)).load()["messages"][0] == [{"role": "user", "content": "Why?"}]
+
+
+PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
+ASSISTANT = {"role": "assistant", "content": "Hi."}
+BAD = {
+    "empty file": (".jsonl", "", ["rows.jsonl", "no rows"]),
+    "header alone": (".csv", "prompt,chosen,rejected\n", ["rows.csv", "no rows"]),
+    "missing prompt": (".jsonl", [PAIR, {"chosen": "a", "rejected": "b"}], ["row 2", "no `prompt`", "columns:"]),
+    "null response": (".json", [{**PAIR, "chosen": None}], ["row 0", "no `chosen`"]),
+    "short CSV row": (".csv", "prompt,chosen,rejected\np,a\n", ["row 2", "no `rejected`"]),
+    "empty prompt": (".jsonl", [{**PAIR, "prompt": " \n"}], ["row 1", "`prompt` is empty"]),
+    "empty response": (".jsonl", [{**PAIR, "rejected": ""}], ["row 1", "`rejected` is empty"]),
+    "number as prompt": (".jsonl", [{**PAIR, "prompt": 3}], ["row 1", "`prompt` is neither text nor a list"]),
+    "empty conversation": (".jsonl", [{**PAIR, "prompt": []}], ["row 1", "`prompt` is neither text nor a list"]),
+    "unknown role": (
+        ".jsonl",
+        [{**PAIR, "prompt": [{"role": "human", "content": "Hi."}]}],
+        ["row 1", "`prompt` is ne"],
+    ),
+    "prompt ends with the answer": (".jsonl", [{**PAIR, "prompt": [ASSISTANT]}], ["row 1", "`prompt`", "user's turn"]),
+    "response ends with the user": (
+        ".jsonl",
+        [{**PAIR, "chosen": [ASSISTANT, {"role": "user", "content": "And?"}]}],
+        ["row 1", "`chosen` does not end with the assistant's turn"],
+    ),
+    "unknown finish": (".jsonl", [{**PAIR, "chosen_finish_reason": "eos"}], ["row 1", "'eos'", "stop or length"]),
+    "identical responses": (".jsonl", [PAIR, {**PAIR, "rejected": "a"}], ["row 2", "identical", "remove the pair"]),
+    "contradiction": (
+        ".jsonl",
+        [PAIR, {**PAIR, "prompt": "q"}, {**PAIR, "chosen": "b", "rejected": "a"}],
+        ["row 3", "contradicts row 1", "keep one"],
+    ),
+    "not UTF-8": (".jsonl", b'{"prompt": "p", "chosen": "a", "rejected": "b"}\n\n\xff', ["row 3", "not UTF-8"]),
+    "CSV not UTF-8": (".csv", b"prompt,chosen,rejected\np,a,b\nq,\xe4,b", ["row 3", "not UTF-8"]),
+    "broken line": (".jsonl", json.dumps(PAIR) + '\n{"prompt": \n', ["row 2", "not JSON", "one JSON object a line"]),
+    "list in a line": (".jsonl", '["p", "a", "b"]\n', ["row 1", "not a JSON object"]),
+    "broken JSON": (".json", '[{"prompt": "p"', ["rows.json", "not JSON"]),
+    "object in JSON": (".json", json.dumps(PAIR), ["rows.json", "not a list of objects", ".jsonl"]),
+    "texts in JSON": (".json", '["p"]', ["rows.json", "not a list of objects"]),
+    "not Parquet": (".parquet", "prompt,chosen,rejected\n", ["rows.parquet", "not", "Parquet"]),
+    "unknown suffix": (".txt", "p", ["rows.txt", "'.txt' is not known", ".jsonl, .json, .csv, .parquet"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(tmp_path: Path, case: str):
+    """The error says where, what and what to do."""
+    suffix, content, words = BAD[case]
+    path = tmp_path / f"rows{suffix}"
+    if isinstance(content, list):
+        write(tmp_path, suffix, content)
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    error = error_of(PreferenceDataset(str(path)))
+    assert str(path) in error.where
+    assert error.remedy
+    for word in words:
+        assert word in str(error)
+
+
+def test_missing_file_is_named(tmp_path: Path):
+    error = error_of(PromptDataset(str(tmp_path / "nowhere.jsonl")))
+    assert (error.where, error.problem) == (str(tmp_path / "nowhere.jsonl"), "the file does not exist")
+
+
+def test_many_bad_rows_are_counted(tmp_path: Path):
+    """Seven bad rows: the first with its remedy, four more by name, two by number."""
+    rows = [{"prompt": "fine"}, *[{"prompt": ""}] * 7]
+    message = str(error_of(PromptDataset(write(tmp_path, ".json", rows))))
+    assert all(f"row {number}" in message for number in range(1, 6))
+    assert "and 2 more rows" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "either `filepath` or `hub`"),
+        ({"filepath": "a.csv", "hub": "some/data"}, "either `filepath` or `hub`"),
+        ({"hub": "some/data"}, "needs a `revision`"),
+    ],
+)
+def test_the_source_is_one_and_pinned(arguments: dict[str, str], words: str):
+    with pytest.raises(DatasetError, match=words):
+        PromptDataset(**arguments)
+
+
+def test_the_users_data_is_never_written(tmp_path: Path):
+    path = Path(write(tmp_path, ".json", ROWS))
+    before = path.read_bytes()
+    with pytest.raises(DatasetError):
+        PromptDataset(str(path)).save(random.random())
+    assert path.read_bytes() == before

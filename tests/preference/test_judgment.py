@@ -1,0 +1,71 @@
+"""Direct preference judgment, against numbers worked out by hand."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from selfie.preference.judgment import best_and_worst, implicit_reward, preference_probability
+
+REWARDS = st.floats(-20, 20)
+
+
+def test_judgment_by_hand():
+    """β = 0.5: r1 = 0.5·(−10 + 12) = 1 and r2 = 0.5·(−9 + 9) = 0, so p(y1 ≻ y2) = σ(1) = 1/(1 + e⁻¹).
+
+    The second response is the more likely one; the first became more likely, which is what counts.
+    """
+    policy, initial = torch.tensor([-10.0, -9.0]), torch.tensor([-12.0, -9.0])
+    rewards = implicit_reward(policy, initial, 0.5)
+    torch.testing.assert_close(rewards, torch.tensor([1.0, 0.0]))
+    assert preference_probability(*rewards).item() == pytest.approx(1 / (1 + math.exp(-1)))
+    assert best_and_worst(rewards) == (0, 1)
+
+
+def test_untrained_policy_has_no_preference():
+    """π = π_init makes every reward 0 and every probability ½."""
+    log_probs = torch.tensor([-3.0, -50.0])
+    rewards = implicit_reward(log_probs, log_probs, 0.1)
+    assert preference_probability(*rewards).item() == 0.5
+
+
+def test_best_and_worst_of_four():
+    assert best_and_worst(torch.tensor([0.2, -1.0, 3.0, 0.5])) == (2, 1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 17, 64])
+def test_equal_rewards_give_two_different_samples(count: int):
+    """The sampled order decides: the first is chosen, the last rejected."""
+    assert best_and_worst(torch.zeros(count)) == (0, count - 1)
+
+
+@given(REWARDS, REWARDS)
+def test_antisymmetry(first: float, second: float):
+    """p(y1 ≻ y2) = 1 − p(y2 ≻ y1)."""
+    r1, r2 = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
+    p = preference_probability(r1, r2).item()
+    assert p == pytest.approx(1 - preference_probability(r2, r1).item(), abs=1e-12)
+    assert (p > 0.5) == (first > second) or first == pytest.approx(second)
+
+
+@given(st.lists(REWARDS, min_size=2, max_size=8))
+def test_chosen_is_never_worse(values: list[float]):
+    rewards = torch.tensor(values, dtype=torch.float64)
+    chosen, rejected = best_and_worst(rewards)
+    assert chosen != rejected
+    assert values[chosen] == max(values)
+    assert values[rejected] == min(values)
+
+
+@given(st.lists(st.tuples(REWARDS, REWARDS), min_size=2, max_size=6), st.floats(0.01, 5))
+def test_beta_scales_and_never_reorders(log_probs: list[tuple[float, float]], beta: float):
+    """β > 0 stretches the rewards: the best and the worst response stay the same."""
+    policy, initial = torch.tensor(log_probs, dtype=torch.float64).T
+    differences = sorted((policy - initial).tolist())
+    assume(all(b - a > 1e-6 for a, b in pairwise(differences)))
+    rewards = implicit_reward(policy, initial, beta)
+    torch.testing.assert_close(rewards, beta * implicit_reward(policy, initial, 1.0))
+    assert best_and_worst(rewards) == best_and_worst(policy - initial)

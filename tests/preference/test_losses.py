@@ -1,0 +1,77 @@
+"""The loss, against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfie.preference.losses import dpo_margin, noise_aware_loss
+
+MARGINS = st.floats(-30, 30)
+ALPHAS = st.floats(0, 1)
+
+
+def loss(margin: float, flagged: bool, alpha: float) -> float:
+    return noise_aware_loss(torch.tensor([margin], dtype=torch.float64), torch.tensor([flagged]), alpha).item()
+
+
+def test_margin_by_hand():
+    """0.1·[(−10 − −12) − (−20 − −15)] = 0.1·[2 + 5] = 0.7, and 0.1·[(−3 − −1) − (−4 − −4)] = −0.2."""
+    chosen, rejected = torch.tensor([-10.0, -3.0]), torch.tensor([-20.0, -4.0])
+    reference_chosen, reference_rejected = torch.tensor([-12.0, -1.0]), torch.tensor([-15.0, -4.0])
+    margin = dpo_margin(chosen, rejected, reference_chosen, reference_rejected, 0.1)
+    torch.testing.assert_close(margin, torch.tensor([0.7, -0.2]))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("flagged", [False, True])
+def test_undecided_policy_pays_one_bit(alpha: float, flagged: bool):
+    """σ(0) = ½, so −(1 − αz)·ln ½ − αz·ln ½ = ln 2 whatever α and z."""
+    assert loss(0.0, flagged, alpha) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("flagged", "expected"),
+    [
+        (False, math.log(4 / 3)),
+        (True, 0.9 * math.log(4 / 3) + 0.1 * math.log(4)),
+    ],
+)
+def test_odds_of_three_to_one(flagged: bool, expected: float):
+    """m = ln 3 gives σ(m) = ¾ and σ(−m) = ¼; with α = 0.1 a flagged pair pays 0.9·ln(4/3) + 0.1·ln 4."""
+    assert loss(math.log(3), flagged, 0.1) == pytest.approx(expected)
+
+
+def test_each_pair_has_its_own_flag():
+    """z = (0, 1) and m = ln 3 twice: only the second pair pays for its flag (here all of it, α = 1)."""
+    losses = noise_aware_loss(torch.full((2,), math.log(3)), torch.tensor([False, True]), 1.0)
+    torch.testing.assert_close(losses, torch.tensor([math.log(4 / 3), math.log(4)]))
+
+
+def test_gradient_by_hand():
+    """∂loss/∂m = σ(m) − (1 − αz): at m = 0 that is −½ for a trusted pair and −½ + α for a flagged one."""
+    margin = torch.zeros(2, requires_grad=True)
+    noise_aware_loss(margin, torch.tensor([False, True]), 0.1).sum().backward()
+    torch.testing.assert_close(margin.grad, torch.tensor([-0.5, -0.4]))
+
+
+def test_extreme_margins_stay_finite():
+    """−ln σ(±1000) is 0 and 1000; a naive ln(σ) would give inf, and α·inf would poison the batch."""
+    losses = noise_aware_loss(torch.tensor([1000.0, -1000.0]), torch.tensor([True, False]), 0.1)
+    torch.testing.assert_close(losses, torch.tensor([100.0, 1000.0]))
+
+
+@given(MARGINS, ALPHAS)
+def test_full_alpha_swaps_the_labels(margin: float, alpha: float):
+    """With α = 1 a flagged pair is its mirror image trusted; an unflagged one is the same for every α."""
+    assert loss(margin, True, 1.0) == pytest.approx(loss(-margin, False, alpha))
+
+
+@given(MARGINS, st.booleans(), ALPHAS)
+def test_never_below_the_entropy_of_its_label(margin: float, flagged: bool, alpha: float):
+    """A cross-entropy with the label (1 − αz, αz) is at least that label's entropy, and never negative."""
+    smoothing = alpha * flagged
+    entropy = -sum(p * math.log(p) for p in (smoothing, 1 - smoothing) if p > 0)
+    assert loss(margin, flagged, alpha) >= max(0.0, entropy - 1e-12)

@@ -1,0 +1,87 @@
+"""The noise detector: its threshold by hand, and the share that it flags."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfie.preference.noise import NoiseDetector
+
+
+def test_threshold_by_hand():
+    """K = 25% of 1, 2, 3, 4, 5: a quarter of the way through four gaps is the second value, τ = 2.
+
+    With 6 as well there are five gaps: τ = 1 + 0.25·5 = 2.25.
+    """
+    detector = NoiseDetector(percentile=25, window=10)
+    detector.observe(torch.tensor([3.0, 1.0, 5.0, 2.0, 4.0]))
+    assert detector.threshold() == pytest.approx(2.0)
+    assert detector.flag(torch.tensor([1.9, 2.0, 2.1])).tolist() == [True, False, False]
+    detector.observe(torch.tensor([6.0]))
+    assert detector.threshold() == pytest.approx(2.25)
+
+
+def test_window_forgets():
+    """Of −100 … −91 and then 1, 2, 3, 4 a window of four holds the last four alone: τ(25%) = 1 + 0.25·3 = 1.75."""
+    detector = NoiseDetector(percentile=25, window=4)
+    detector.observe(torch.arange(-100.0, -90.0))
+    assert detector.threshold() == pytest.approx(-100 + 6 + 0.75)
+    detector.observe(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert detector.threshold() == pytest.approx(1.75)
+
+
+@pytest.mark.parametrize(("percentile", "minimum"), [(10, 10), (25, 4), (3, 34), (50, 2)])
+def test_nothing_is_flagged_before_the_minimum(percentile: float, minimum: int):
+    """100/K pairs, rounded up: one fewer, and not even an absurd margin is flagged."""
+    detector = NoiseDetector(percentile, window=100)
+    detector.observe(torch.arange(float(minimum - 1)))
+    assert detector.threshold() == -math.inf
+    assert not detector.flag(torch.tensor([-1e9])).any()
+    detector.observe(torch.tensor([float(minimum)]))
+    assert detector.flag(torch.tensor([-1e9])).all()
+
+
+def test_zero_percent_flags_nothing():
+    detector = NoiseDetector(percentile=0, window=50)
+    detector.observe(torch.randn(200, generator=torch.Generator().manual_seed(0)))
+    assert not detector.flag(torch.tensor([-1e9])).any()
+
+
+@pytest.mark.parametrize("percentile", [5.0, 10.0, 30.0])
+@pytest.mark.parametrize("batch", [1, 8, 32])
+def test_flagged_share_is_the_percentile(percentile: float, batch: int):
+    """Over 10,000 independent margins, in batches of any size, K% are flagged (within one percentage point)."""
+    stream = torch.randn(10_000, generator=torch.Generator().manual_seed(1))
+    detector = NoiseDetector(percentile, window=128)
+    flagged = 0
+    for margins in stream.split(batch):
+        detector.observe(margins)
+        flagged += int(detector.flag(margins).sum())
+    assert 100 * flagged / len(stream) == pytest.approx(percentile, abs=1.0)
+
+
+def test_observed_margins_carry_no_graph():
+    """The window must not keep a step's graph alive, nor the flags send a gradient."""
+    margins = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
+    detector = NoiseDetector(percentile=25, window=4)
+    detector.observe(margins * 2)
+    assert all(isinstance(value, float) for value in detector.margins)
+    assert not detector.flag(margins).requires_grad
+
+
+@given(st.lists(st.floats(-50, 50, width=32), min_size=20, max_size=60), st.floats(-100, 100))
+def test_flags_do_not_move_with_the_margins(values: list[float], shift: float):
+    """The detector ranks: adding a constant to every margin, or rescaling them by four, flags the same pairs."""
+    margins = torch.tensor(values, dtype=torch.float64).round(decimals=2)
+    flags = []
+    for changed in (margins, margins * 4, margins + round(shift)):
+        detector = NoiseDetector(percentile=10, window=len(values))
+        detector.observe(changed)
+        # A pair that lies on τ itself may fall to either side by rounding.
+        near = (changed.float() - detector.threshold()).abs() < 1e-3
+        flags.append((detector.flag(changed), near))
+    for other, near in flags[1:]:
+        settled = ~(near | flags[0][1])
+        assert torch.equal(other[settled], flags[0][0][settled])

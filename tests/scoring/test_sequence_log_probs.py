@@ -1,0 +1,97 @@
+"""Sequence log-probs against one plain forward pass a sequence."""
+
+import random
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedModel
+
+from selfie.checkpoints import Checkpoint
+from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, score
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def sequences() -> tuple[list[list[int]], list[list[int]]]:
+    """40 prompts of 2 to 9 tokens, each with a response of 1 to 20, most of which end in EOS."""
+    rng = random.Random(0)
+    prompts = [[rng.randrange(5, 101) for _ in range(rng.randint(2, 9))] for _ in range(40)]
+    responses = [[rng.randrange(5, 101) for _ in range(rng.randint(0, 19))] + [1] for _ in range(40)]
+    responses[0] = [*responses[0][:-1], 7, 7]
+    return prompts, responses
+
+
+def naive_token_log_probs(model: PreTrainedModel, prompt: list[int], response: list[int]) -> list[float]:
+    """log p(token | everything before it), one row, no padding, the full logits."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt + response])).logits[0].float()
+    predictions = torch.log_softmax(logits, dim=-1)
+    return [predictions[len(prompt) + i - 1, token].item() for i, token in enumerate(response)]
+
+
+def test_equals_one_plain_pass_a_sequence(tiny_model: LlamaForCausalLM, sequences):
+    """In fp32, for rows of every length padded into one batch, at 1e-5 (relative) of sums of up to 20 tokens."""
+    prompts, responses = sequences
+    with torch.no_grad():
+        sums, hidden = response_log_probs(tiny_model, *pad_right(prompts, responses, CPU))
+    expected = [sum(naive_token_log_probs(tiny_model, p, r)) for p, r in zip(prompts, responses, strict=True)]
+    torch.testing.assert_close(sums, torch.tensor(expected), atol=1e-4, rtol=1e-5)
+    assert hidden.shape == (sum(map(len, responses)), tiny_model.config.hidden_size)
+
+
+def test_hidden_states_come_row_after_row(tiny_model: LlamaForCausalLM, sequences):
+    """Those of row 3 are the ones that row 3 gives alone: the detector pairs them with the other model's."""
+    prompts, responses = sequences
+    with torch.no_grad():
+        _, together = response_log_probs(tiny_model, *pad_right(prompts, responses, CPU))
+        _, alone = response_log_probs(tiny_model, *pad_right(prompts[3:4], responses[3:4], CPU))
+    start = sum(map(len, responses[:3]))
+    torch.testing.assert_close(together[start : start + len(responses[3])], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_only_masked_tokens_count(tiny_model: LlamaForCausalLM):
+    """Moving the border between prompt and response by one token changes the sum by that token's log-prob."""
+    tokens, log_probs = [10, 60, 61, 62, 20, 30, 40, 1], []
+    for border in (3, 4):
+        rows = pad_right([tokens[:border]], [tokens[border:]], CPU)
+        with torch.no_grad():
+            log_probs.append(response_log_probs(tiny_model, *rows)[0].item())
+    token = naive_token_log_probs(tiny_model, tokens[:3], tokens[3:])[0]
+    assert log_probs[0] - log_probs[1] == pytest.approx(token, abs=1e-5)
+    assert token < -0.1  # else the test could not fail
+
+
+def test_gradients_reach_every_parameter(tiny_model: LlamaForCausalLM, sequences):
+    prompts, responses = sequences
+    response_log_probs(tiny_model, *pad_right(prompts[:4], responses[:4], CPU))[0].sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in tiny_model.parameters())
+
+
+def test_padding_by_hand():
+    """Rows [1 2|3] and [4|5 6 7] become 4 wide; the masks follow the tokens, not their values (0 is a token too)."""
+    input_ids, attention_mask, response_mask = pad_right([[1, 2], [4]], [[0], [5, 6, 7]], CPU)
+    assert input_ids.tolist() == [[1, 2, 0, 0], [4, 5, 6, 7]]
+    assert attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert response_mask.tolist() == [[False, False, True, False], [False, True, True, True]]
+
+
+def test_scores_depend_on_neither_budget_nor_order(fp32_checkpoint: Checkpoint, sequences):
+    """One row a batch, a few, or all at once; forwards or backwards: 1e-4 in fp32."""
+    prompts, responses = sequences
+    alone = score(fp32_checkpoint, prompts, responses, 1, "policy")
+    for budget in (60, 10_000):
+        assert score(fp32_checkpoint, prompts, responses, budget, "policy") == pytest.approx(alone, abs=1e-4)
+    backwards = score(fp32_checkpoint, prompts[::-1], responses[::-1], 60, "policy")
+    assert backwards[::-1] == pytest.approx(alone, abs=1e-4)
+    assert len({round(value, 3) for value in alone}) == len(alone)  # else a mix-up of rows would not show
+
+
+def test_bf16_scores_are_near_a_plain_bf16_pass(tiny_checkpoint: Checkpoint, sequences):
+    """bf16 keeps 8 bits: a token's log-prob is good to about 0.05, and errors of 20 tokens partly cancel."""
+    prompts, responses = sequences
+    scores = score(tiny_checkpoint, prompts, responses, 200, "policy")
+    model = tiny_checkpoint.load_model(torch.bfloat16).to(CPU)
+    for value, prompt, response in zip(scores, prompts, responses, strict=True):
+        expected = sum(naive_token_log_probs(model, prompt, response))
+        assert value == pytest.approx(expected, abs=0.05 * len(response))

@@ -1,0 +1,298 @@
+"""The trainer against TRL's own, the detector against the formula, and what a training leaves."""
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from datasets import Dataset
+from transformers import LlamaForCausalLM, PreTrainedModel
+from trl import DPOConfig, DPOTrainer
+
+from selfie.checkpoints import Checkpoint
+from selfie.parameters import TrainingParameters
+from selfie.scoring.sequence_log_probs import pad_right, response_log_probs
+from selfie.training.train import train
+from selfie.training.trainer import NoiseAwareTrainer
+
+BETA = 0.1
+PLAIN = TrainingParameters(
+    learning_rate=1e-3,
+    epochs=1,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate_warmup=0.1,
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    alpha=0.0,
+    noise_percentile=10.0,
+    extrapolation=[0.5],
+    detector_window=64,
+    trust_warmup=0.2,
+)
+
+
+def make_pairs(model: PreTrainedModel, count: int, seed: int = 0) -> Dataset:
+    """Random token ids of unequal lengths, with ``model``'s log-probs as the reference's."""
+    rng = random.Random(seed)
+
+    def ids(shortest: int, longest: int) -> list[int]:
+        return [rng.randrange(5, 101) for _ in range(rng.randint(shortest, longest))]
+
+    pairs: dict[str, list] = {"pair": list(range(count)), "iteration": [1] * count}
+    pairs["prompt_ids"] = [ids(2, 8) for _ in range(count)]
+    for side in ("chosen", "rejected"):
+        pairs[f"{side}_ids"] = [[*ids(1, 12), 1] for _ in range(count)]
+        with torch.no_grad():
+            rows = pad_right(pairs["prompt_ids"], pairs[f"{side}_ids"], torch.device("cpu"))
+            pairs[f"reference_{side}_log_prob"] = response_log_probs(model, *rows)[0].tolist()
+    return Dataset.from_dict(pairs)
+
+
+def disturb(pairs: Dataset) -> Dataset:
+    """Reference log-probs moved at random, so that margins spread by about β·10 without any training."""
+    noise = np.random.default_rng(0).normal(scale=10, size=len(pairs))
+    moved = (np.array(pairs["reference_chosen_log_prob"]) + noise).tolist()
+    return pairs.remove_columns("reference_chosen_log_prob").add_column("reference_chosen_log_prob", moved)
+
+
+def config(folder: Path, **changes: Any) -> DPOConfig:
+    """fp32 on the CPU, where 1e-5 means something."""
+    settings = {
+        "output_dir": str(folder),
+        "beta": BETA,
+        "learning_rate": 1e-3,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 4,
+        "precompute_ref_log_probs": True,
+        "bf16": False,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "gradient_checkpointing": False,
+        "max_length": None,
+        "remove_unused_columns": False,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": [],
+        "seed": 3,
+    }
+    return DPOConfig(**settings | changes)
+
+
+class StockTrainer(DPOTrainer):
+    """TRL's trainer and loss, on our token ids."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def _compute_loss(self, *args: Any) -> torch.Tensor:
+        loss = super()._compute_loss(*args)
+        self.losses = [*getattr(self, "losses", []), loss.item()]
+        return loss
+
+
+def copy_of(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    twin = LlamaForCausalLM(model.config)
+    twin.load_state_dict(model.state_dict())
+    return twin.eval()
+
+
+def run(model, reference, pairs, args, tokenizer, extrapolation=0.0, **changes) -> NoiseAwareTrainer:
+    parameters = PLAIN.model_copy(update=changes)
+    trainer = NoiseAwareTrainer(model, reference, pairs, args, parameters, extrapolation, processing_class=tokenizer)
+    trainer.train()
+    return trainer
+
+
+def by_step(log: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    return {step: list(entries) for step, entries in groupby(log, key=lambda entry: entry["step"])}
+
+
+def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
+    """Two epochs of six batches: the losses of every batch, and the weights at the end, equal TRL's."""
+    pairs = make_pairs(tiny_model, 22)
+    theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
+    ours = run(tiny_model, None, pairs, config(tmp_path, num_train_epochs=2), tokenizer)
+    stock_config = config(tmp_path, num_train_epochs=2, precompute_ref_log_probs=False)
+    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    stock = StockTrainer(
+        theirs, reference, stock_config, train_dataset=pairs.select_columns(columns), processing_class=tokenizer
+    )
+    stock.train()
+    losses = [np.mean([entry["loss"] for entry in entries]) for entries in by_step(ours.pair_log).values()]
+    assert len(losses) == 12
+    assert losses == pytest.approx(stock.losses, abs=1e-5)
+    assert max(losses) - min(losses) > 0.01  # else they would agree by standing still
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(tiny_model.get_parameter(name), parameter, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_gradient_accumulation_is_exact(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
+    """One SGD step on 6 pairs moves every weight alike in one micro-batch of 6 and in two of 4 and 2.
+
+    SGD, because Adam's first step hides a wrong scale; a mean of the two micro-batches' means would weigh the last
+    two pairs double.
+    """
+    pairs, start = disturb(make_pairs(tiny_model, 6)), copy_of(tiny_model)
+    models = []
+    for micro_batch in (6, 4):
+        model = copy_of(start)
+        args = config(
+            tmp_path,
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=-(-6 // micro_batch),
+            optim="sgd",
+            learning_rate=1.0,
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+        )
+        trainer = run(model, None, pairs, args, tokenizer)
+        assert trainer.state.global_step == 1
+        models.append(model)
+    for name, parameter in models[0].named_parameters():
+        torch.testing.assert_close(models[1].get_parameter(name), parameter, atol=1e-6, rtol=1e-5, msg=name)
+    assert (models[0].lm_head.weight - start.lm_head.weight).abs().max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def questioned(tiny_checkpoint: Checkpoint, tokenizer, tmp_path_factory) -> list[dict[str, Any]]:
+    """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves."""
+    model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32)
+    pairs = disturb(make_pairs(model, 200))
+    args = config(tmp_path_factory.mktemp("run"), per_device_train_batch_size=8, learning_rate=1e-6)
+    return run(model, None, pairs, args, tokenizer, alpha=0.1).pair_log
+
+
+def test_every_pair_is_logged_once(questioned: list[dict[str, Any]]):
+    assert sorted(entry["pair"] for entry in questioned) == list(range(200))
+    assert [len(entries) for entries in by_step(questioned).values()] == [8] * 25
+
+
+def test_flags_are_the_lowest_of_the_window(questioned: list[dict[str, Any]]):
+    """Replayed with NumPy: the first 10% of the steps are not observed, the first 20% trusted, then K = 10% of 64.
+
+    25 steps: none of 0–2 is observed (2.5 would be the border), 3 and 4 fill the window, 5 is the first to flag.
+    """
+    window: deque[float] = deque(maxlen=64)
+    for step, entries in by_step(questioned).items():
+        margins = [entry["detector_margin"] for entry in entries]
+        flags = [entry["flagged"] for entry in entries]
+        assert all(entry["trusted"] == (step < 5) for entry in entries)
+        if step < 3:
+            assert margins == [None] * 8
+            assert not any(flags)
+            continue
+        window.extend(margins)
+        threshold = np.percentile(window, 10) if step >= 5 else -np.inf
+        assert flags == [margin < threshold for margin in margins]
+    share = np.mean([entry["flagged"] for entry in questioned if not entry["trusted"]])
+    assert 0.06 < share < 0.16
+
+
+def test_flagged_pairs_pay_for_alpha(questioned: list[dict[str, Any]]):
+    """−(1 − α)·ln σ(m) − α·ln σ(−m) for flagged pairs, −ln σ(m) for the others."""
+    for entry in questioned:
+        margin, smoothing = entry["margin"], 0.1 * entry["flagged"]
+        expected = (1 - smoothing) * np.logaddexp(0, -margin) + smoothing * np.logaddexp(0, margin)
+        assert entry["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_extrapolation_the_detector_sees_the_policy(questioned: list[dict[str, Any]]):
+    seen = [entry for entry in questioned if entry["detector_margin"] is not None]
+    assert len(seen) == 200 - 3 * 8
+    assert [e["detector_margin"] for e in seen] == pytest.approx([e["margin"] for e in seen], abs=1e-4)
+
+
+def naive_extrapolated(
+    policy: PreTrainedModel, reference: PreTrainedModel, row: dict, side: str, extrapolation: float
+) -> float:
+    """Summed log-prob under (1 + λ)·h_θ − λ·h_ref, from both models' full logits."""
+    response = row[f"{side}_ids"]
+    input_ids = torch.tensor([row["prompt_ids"] + response])
+    with torch.no_grad():
+        ours, theirs = policy(input_ids=input_ids).logits, reference(input_ids=input_ids).logits
+        logits = (1 + extrapolation) * ours - extrapolation * theirs
+    predictions = torch.log_softmax(logits[0, -len(response) - 1 : -1], dim=-1)
+    return predictions[torch.arange(len(response)), response].sum().item()
+
+
+def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
+    """m̃ of every pair with λ = 0.5, in a first and only step, so that θ is still where it started."""
+    pairs, reference = make_pairs(tiny_model, 12), copy_of(tiny_model)
+    torch.manual_seed(1)
+    for parameter in tiny_model.parameters():  # a policy that has moved away from its reference
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    policy, frozen = copy_of(tiny_model), copy_of(reference)
+    args = config(tmp_path, per_device_train_batch_size=12)
+    trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, alpha=0.1, trust_warmup=0.0)
+    for entry in trainer.pair_log:
+        row = pairs[entry["pair"]]
+        chosen, rejected = (naive_extrapolated(policy, frozen, row, side, 0.5) for side in ("chosen", "rejected"))
+        expected = (chosen - row["reference_chosen_log_prob"]) - (rejected - row["reference_rejected_log_prob"])
+        assert entry["detector_margin"] == pytest.approx(BETA * expected, abs=1e-4)
+        assert abs(entry["detector_margin"] - entry["margin"]) > 1e-3
+
+
+@dataclass(frozen=True)
+class WatchedCheckpoint(Checkpoint):
+    """Remembers in which precision it was loaded."""
+
+    loaded: list[torch.dtype] = field(default_factory=list)
+
+    def load_model(self, dtype: torch.dtype) -> PreTrainedModel:
+        self.loaded.append(dtype)
+        return super().load_model(dtype)
+
+
+def test_a_training_changes_every_parameter(tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path):
+    """The whole of it, as the pipeline runs it: SR and DND on, bf16 autocast, micro-batches, two epochs."""
+    pairs = make_pairs(tiny_model, 10)
+    parameters = PLAIN.model_copy(update={"alpha": 0.1, "epochs": 2, "micro_batch_size": 2})
+    policy, log = train(tiny_checkpoint, pairs, parameters, BETA, iteration=1, seed=0, workspace=tmp_path)
+    trained = safetensors.torch.load_file(Path(policy.source) / "model.safetensors")
+    start = safetensors.torch.load_file(Path(tiny_checkpoint.source) / "model.safetensors")
+    assert trained.keys() == start.keys()
+    for name, weight in trained.items():
+        assert weight.dtype == torch.float32, name
+        assert weight.isfinite().all(), name
+        assert not torch.equal(weight, start[name]), name
+    assert sorted(entry["pair"] for entry in log) == sorted([*range(10)] * 2)
+    assert {entry["step"] for entry in log} == set(range(6))  # 4 + 4 + 2 pairs, twice
+
+
+def test_the_new_checkpoint_is_whole_and_safe(
+    tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path
+):
+    """It loads as the old one did, with the tokenizer, and holds no pickles."""
+    policy, _ = train(tiny_checkpoint, make_pairs(tiny_model, 4), PLAIN, BETA, iteration=1, seed=0, workspace=tmp_path)
+    files = {file.name for file in Path(policy.source).iterdir()}
+    assert "model.safetensors" in files
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle"))]
+    assert policy.load_tokenizer().chat_template == tiny_checkpoint.load_tokenizer().chat_template
+    assert policy.load_model(torch.float32).num_parameters() == tiny_model.num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reference"),
+    [
+        ({"alpha": 0.0, "extrapolation": [0.5]}, False),
+        ({"alpha": 0.1, "extrapolation": [0.0]}, False),
+        ({"alpha": 0.1, "extrapolation": [0.5, 0.0]}, False),
+        ({"alpha": 0.1, "extrapolation": [0.0, 0.5]}, True),
+        ({"alpha": 0.1, "extrapolation": [0.5]}, True),
+    ],
+)
+def test_the_reference_is_loaded_where_it_is_needed(
+    tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path, changes: dict[str, Any], reference: bool
+):
+    """In iteration 2: λ is the second of the list, or the last there is."""
+    start = WatchedCheckpoint(tiny_checkpoint.source)
+    parameters = PLAIN.model_copy(update=changes)
+    train(start, make_pairs(tiny_model, 4), parameters, BETA, iteration=2, seed=0, workspace=tmp_path)
+    assert start.loaded == [torch.float32, torch.bfloat16][: 1 + reference]
