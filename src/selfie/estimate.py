@@ -14,7 +14,7 @@ PROMPT_TOKENS = 60  # a short instruction in a chat template
 PROBE_SIZE = 1024
 PROBE_SECONDS = 0.3
 # Shares of the probe's speed that the stages reached with SmolLM2-135M on 2 CPU cores.
-FORWARD_EFFICIENCY, DECODING_EFFICIENCY = 0.5, 0.1
+FORWARD_EFFICIENCY, DECODING_EFFICIENCY = 0.75, 0.15
 BACKWARD = 3  # a training step costs three forward passes
 
 
