@@ -148,7 +148,8 @@ class MlflowHooks:
     def _log_metrics(self, room: str, metrics: dict[str, float]) -> None:
         now, step = int(time.time() * 1000), _step(room)
         self.client.log_batch(self._child(room), metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
-        self.client.log_batch(self.parent, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+        if room != "initial":  # the parent's curves begin with policy 0
+            self.client.log_batch(self.parent, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
 
     def _log_curve(self, child: str, log: Dataset) -> None:
         now = int(time.time() * 1000)
@@ -211,5 +212,5 @@ def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _step(room: str) -> int:
-    """The policy's number on the parent's curves; the initial model is −1 on none of them, so it takes 0 too."""
+    """The number of the policy that the room makes."""
     return int(room.rsplit("_", 1)[1]) if room.startswith("iteration_") else 0
