@@ -31,7 +31,7 @@ $(VENV)/.installed: requirements.lock requirements-model.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install  ## align SmolLM2-135M-Instruct from 112 labelled pairs: about 15 minutes on 2 CPU cores
+demo: install  ## align SmolLM2-135M-Instruct from 112 labelled pairs: about 16 minutes on 2 CPU cores
 	$(BIN)/kedro run
 
 world: install  ## the same loop in a synthetic language: about a minute
