@@ -105,3 +105,5 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
     # Outputs of split_prompts are named by the iteration's namespace on purpose.
     warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
+    # Kedro's own use of OmegaConf, which says this three times a run.
+    warnings.filterwarnings("ignore", message="register_new_resolver")
