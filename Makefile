@@ -34,8 +34,8 @@ $(VENV)/.installed: requirements.lock requirements-model.lock pyproject.toml
 demo: install  ## align SmolLM2-135M-Instruct from 112 labelled pairs: about 16 minutes on 2 CPU cores
 	$(BIN)/kedro run
 
-world: install  ## the same loop in a synthetic language: about a minute
-	$(BIN)/kedro run --env world
+world: install  ## all methods in a synthetic language, over SEEDS=0-9 (METHODS=spa,selfie for some of them)
+	$(BIN)/python -m selfie.world $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
 
 test: install  ## lint, types, unit tests and an end-to-end run
 	$(BIN)/ruff check src tests

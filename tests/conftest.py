@@ -20,7 +20,7 @@ settings.load_profile("selfie")
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """The synthetic language's: 101 tokens, one a word."""
+    """The synthetic language's: 77 tokens, one a word."""
     return make_tokenizer()
 
 

@@ -62,7 +62,7 @@ WRONG = {
     "yes for a number": ({"training": {"alpha": True}}, ["training.alpha", "(it is True)"]),
     "number for a list": ({"training": {"extrapolation": 0.5}}, ["training.extrapolation", "list"]),
     "text for a group": ({"training": "fast"}, ["parameter training", "(it is 'fast')"]),
-    "alpha above 1": ({"training": {"alpha": 1.1}}, ["training.alpha", "less than or equal to 1", "it is 1.1"]),
+    "alpha above 1": ({"training": {"alpha": 1.1}}, ["training.alpha", "less than 0.5", "it is 1.1"]),
     "percentile of 100": ({"training": {"noise_percentile": 100.0}}, ["training.noise_percentile", "less than 100"]),
     "negative lambda": ({"training": {"extrapolation": [0.5, -0.1]}}, ["training.extrapolation.1", "it is -0.1"]),
     "no lambda": ({"training": {"extrapolation": []}}, ["training.extrapolation"]),

@@ -30,8 +30,8 @@ class PreflightHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Shapes the pipelines as the environment says and checks all parameters."""
-        choose_shape(context.config_loader["globals"])
         self.parameters = check_parameters(context.config_loader["parameters"], context._runtime_params or {})
+        choose_shape(context.config_loader["globals"], self.parameters)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:

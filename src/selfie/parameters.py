@@ -23,16 +23,45 @@ class GenerationParameters(_Strict):
     """Tokens (rows × longest row) that the transformers engine holds at once: its memory."""
 
 
+class QuestionParameters(_Strict):
+    """How a model is asked which of two responses is better."""
+
+    template: str
+    """The user's turn, with ``{prompt}``, ``{response_1}`` and ``{response_2}``."""
+    verdicts: Annotated[list[str], Field(min_length=2, max_length=2)]
+    """What the judge answers where the first, and where the second response is better."""
+
+    @model_validator(mode="after")
+    def _check_template(self) -> Self:
+        missing = [name for name in ("{prompt}", "{response_1}", "{response_2}") if name not in self.template]
+        if missing:
+            raise ValueError(f"the template lacks {', '.join(missing)}")
+        return self
+
+
 class JudgingParameters(_Strict):
     """Who labels the pairs."""
 
-    judge: Literal["logit", "gold"]
+    judge: Literal["logit", "llm", "reward_model", "gold"]
+    """``logit``: the policy's own log-probs (SPA). ``llm``: the policy, asked in words. ``reward_model``: the one in
+    the catalog. ``gold``: the annotator, as an upper bound."""
+    length_normalised: bool = False
+    """Whether the judge ``logit`` compares rewards per token. The paper sums; a sum favours what the seed pairs made
+    likely by length, and the loop then drifts towards the longest or shortest responses."""
+    question: QuestionParameters | None = None
+    """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt
     """Tokens (rows × longest row) scored in one forward pass."""
 
+    @model_validator(mode="after")
+    def _check_question(self) -> Self:
+        if self.judge == "llm" and self.question is None:
+            raise ValueError("the judge llm needs a question")
+        return self
 
-class TrainingParameters(_Strict):
-    """One DPO training, seeding's or an iteration's."""
+
+class OptimizerParameters(_Strict):
+    """How a model is trained, whatever the loss."""
 
     learning_rate: PositiveFloat
     epochs: PositiveInt
@@ -44,8 +73,22 @@ class TrainingParameters(_Strict):
     """Share of the steps in which the learning rate rises; it then falls along a cosine."""
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: PositiveFloat
-    alpha: Fraction
-    """α: how much of a flagged label is turned round. 0: plain DPO, no detector."""
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        return self
+
+
+class TrainingParameters(OptimizerParameters):
+    """One DPO training, seeding's or an iteration's."""
+
+    loss: Literal["noise_aware", "conservative", "robust"]
+    """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both distrust every label alike."""
+    alpha: Annotated[float, Field(ge=0, lt=0.5)]
+    """α: how much of a label is turned round, of a flagged pair (``noise_aware``) or of every one. 0: plain DPO, no
+    detector."""
     noise_percentile: Annotated[float, Field(ge=0, lt=100)]
     """K in percent: the share of pairs that is flagged."""
     extrapolation: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
@@ -54,12 +97,14 @@ class TrainingParameters(_Strict):
     """Pairs over which the percentile is taken."""
     trust_warmup: Fraction
     """Share of the steps, from the start, in which every label is trusted."""
+    replay: Annotated[int, Field(ge=0)] = 0
+    """How often the human's pairs are added to an iteration's own; their labels are always trusted. 0 as in the paper;
+    1 or more holds the loop to what the human wanted, and costs as many more pairs."""
 
-    @model_validator(mode="after")
-    def _check_batches(self) -> Self:
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
-        return self
+    @property
+    def detects_noise(self) -> bool:
+        """Whether single pairs are questioned."""
+        return self.loss == "noise_aware" and self.alpha > 0
 
 
 class EvaluationParameters(_Strict):
@@ -85,8 +130,11 @@ class WorldParameters(_Strict):
     """How much of the synthetic language there is."""
 
     corpus: PositiveInt
-    """Sentences of the supervised model's corpus."""
-    seed_pairs: PositiveInt
+    """Responses in the supervised model's corpus."""
+    verdicts: Annotated[int, Field(ge=0)]
+    """Examples there of saying which of two responses is better: what a model knows of judging without labels."""
+    labelled_pairs: PositiveInt
+    """Pairs that carry a gold label; the parameter ``seed_pairs`` says how many are used."""
     prompts: PositiveInt
     evaluation_prompts: PositiveInt
 
@@ -95,6 +143,10 @@ class Parameters(_Strict):
     """All of them, as in ``conf/*/parameters*.yml``."""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    method: str | None = None
+    """Which of ``methods.yml`` was laid over the other parameters, if one was."""
+    iterations: Annotated[int, Field(ge=0)] | None = None
+    """Overrides the number in ``globals.yml``; 0: only seeding."""
     seed: Annotated[int, Field(ge=0)]
     beta: PositiveFloat
     """β of the implicit reward and of the loss."""
@@ -102,6 +154,8 @@ class Parameters(_Strict):
     """Tokens of prompt and response together: longer prompts are left out, longer seed responses cut."""
     gold: Literal["plain_language", "world"] | None
     """The annotator that stands for the human, where there is one: it audits, and the loop never sees it."""
+    seed_pairs: PositiveInt | None = None
+    """Human-labelled pairs that are used, the first ones; all by default."""
     prompts_per_iteration: list[PositiveInt]
     """Fresh prompts for iterations 1, 2, …; no prompt is used twice."""
     generation: GenerationParameters
@@ -109,6 +163,8 @@ class Parameters(_Strict):
     seeding: TrainingParameters
     training: TrainingParameters
     evaluation: EvaluationParameters
+    reward_model: OptimizerParameters | None = None
+    """Of the judge ``reward_model``, where it is trained on the seed pairs."""
     seed_labelling: SeedLabellingParameters | None = None
     world: WorldParameters | None = None
 

@@ -9,22 +9,28 @@ STAGES = ("seeding", "generation", "judging", "training", "evaluation", "reporti
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every stage and every iteration alone, and the whole loop as ``__default__``."""
+    """Every stage and every iteration alone, ``loop``, and ``__default__``: preparation and loop."""
     shape = current_shape()
     numbers = range(1, shape.iterations + 1)
     rooms = {"initial": create_baseline(), "seeding": create_seeding()}
-    rooms |= {f"iteration_{k}": create_iteration(k) for k in numbers}
-    whole = (
-        preparation.create_pipeline(shape.preparation)
-        + generation.create_split(shape.iterations)
+    rooms |= {f"iteration_{k}": create_iteration(k, shape.judge_model, shape.replay) for k in numbers}
+    loop = (
+        generation.create_split(shape.iterations)
+        + (seeding.create_reward_training() if shape.trains_reward_model else Pipeline([]))
         + sum(rooms.values(), Pipeline([]))
         + reporting.create_pipeline(list(rooms))
     )
+    whole = preparation.create_pipeline(shape.preparation) + loop
     stages = {stage: whole.only_nodes_with_tags(stage) for stage in STAGES} | {"seeding": rooms["seeding"]}
     stages["seed_labelling"] = seeding.create_labelling()
     if shape.preparation != "none":
         stages["preparation"] = whole.only_nodes_with_tags("preparation")
-    return {"__default__": whole, **stages, **{f"iteration_{k}": rooms[f"iteration_{k}"] for k in numbers}}
+    return {
+        "__default__": whole,
+        "loop": loop,
+        **stages,
+        **{f"iteration_{k}": rooms[f"iteration_{k}"] for k in numbers},
+    }
 
 
 def create_baseline() -> Pipeline:
@@ -42,19 +48,20 @@ def create_seeding() -> Pipeline:
         namespace="seeding",
         previous="initial_model",
         policy="policy_0",
-        shared={"seed_preferences"},
         parameters={"params:training": "params:seeding"},
     )
 
 
-def create_iteration(k: int) -> Pipeline:
+def create_iteration(k: int, judge_model: str | None, replay: bool) -> Pipeline:
     """One turn of the loop: policy k − 1 speaks, judges itself, and becomes policy k."""
     return _room(
-        generation.create_pipeline() + judging.create_pipeline() + training.create_pipeline(),
+        generation.create_pipeline()
+        + judging.create_pipeline(judge_model)
+        + (training.create_replay() if replay else Pipeline([]))
+        + training.create_pipeline(replay),
         namespace=f"iteration_{k}",
         previous=f"policy_{k - 1}",
         policy=f"policy_{k}",
-        shared={"initial_model"},
     )
 
 
@@ -63,16 +70,15 @@ def _room(
     namespace: str,
     previous: str,
     policy: str,
-    shared: set[str],
     parameters: dict[str, str] | None = None,
 ) -> Pipeline:
     base = stages + evaluation.create_pipeline() + evaluation.create_audit()
-    inputs = {name: name for name in shared | {"evaluation_prompts"}}
-    inputs |= {"previous_policy": previous, "baseline_outputs": "initial.outputs"}
+    outside = {name: name for name in ("initial_model", "seed_preferences", "reward_model", "evaluation_prompts")}
+    outside |= {"previous_policy": previous, "baseline_outputs": "initial.outputs", "human_pairs": "seeding.pairs"}
     return Pipeline(
         base,
         namespace=namespace,
-        inputs=inputs,
+        inputs={name: source for name, source in outside.items() if name in base.inputs()},
         outputs={"policy": policy},
         parameters=_shared_parameters(base) | (parameters or {}),
     )

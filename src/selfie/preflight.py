@@ -124,7 +124,8 @@ def _describe(error: Any) -> tuple[str, str, str]:
         return name, "there is no such parameter", f"did you mean {close[0]}?" if close else "remove it"
     if error["type"] == "missing":
         return name, "it is missing", "set it in conf/"
-    return name, f"{error['msg']} (it is {error['input']!r})", "see src/selfie/parameters.py for what it may be"
+    shown = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
+    return name, f"{error['msg']}{shown}", "see src/selfie/parameters.py for what it may be"
 
 
 def _known_names(model: type[BaseModel]) -> list[str]:

@@ -2,8 +2,7 @@
 
 import os
 
-from kedro.config import OmegaConfigLoader
-
+from selfie.config import MethodConfigLoader
 from selfie.hooks import ConsoleHooks, PreflightHooks, TimingHooks, quiet_libraries
 from selfie.tracking.mlflow_hooks import MlflowHooks
 
@@ -13,10 +12,10 @@ quiet_libraries()
 HOOKS = (MlflowHooks(), ConsoleHooks(), TimingHooks(), PreflightHooks())
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
 
-CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_CLASS = MethodConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "config_patterns": {"mlflow": ["mlflow*"]},
+    "config_patterns": {"mlflow": ["mlflow*"], "methods": ["methods*"]},
     "custom_resolvers": {"env": os.environ.get},
 }

@@ -8,6 +8,9 @@ from kedro.framework.project import pipelines
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selfie.errors import ConfigurationError
+from selfie.parameters import Parameters
+
+JUDGE_MODELS = {"llm": "previous_policy", "reward_model": "reward_model"}
 
 
 class Shape(BaseModel):
@@ -15,9 +18,21 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    iterations: Annotated[int, Field(ge=1)] = 2
+    iterations: Annotated[int, Field(ge=0)] = 2
+    """0: only seeding."""
     preparation: Literal["gguf", "world", "none"] = "gguf"
     """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
+    judge_model: Literal["previous_policy", "reward_model"] | None = None
+    """The dataset that the judge needs besides the responses."""
+    replay: bool = False
+    """Whether the iterations train on the human's pairs too."""
+    reward_model: Literal["seeds", "none"] = "none"
+    """``seeds``: the judge's reward model is trained on the seed pairs; ``none``: it is there."""
+
+    @property
+    def trains_reward_model(self) -> bool:
+        """Whether there is one to train."""
+        return self.judge_model == "reward_model" and self.reward_model == "seeds"
 
 
 _current = Shape()
@@ -28,17 +43,24 @@ def current_shape() -> Shape:
     return _current.model_copy(update=_from_environment())
 
 
-def choose_shape(variables: Mapping[str, Any]) -> None:
-    """Takes the shape from the environment's globals; pipelines are built anew on their next use.
+def choose_shape(variables: Mapping[str, Any], parameters: Parameters) -> None:
+    """Takes the shape from the environment's globals and the judge; pipelines are built anew on their next use.
 
-    ``SELFIE_ITERATIONS`` in the process's environment overrides the number of iterations.
+    ``SELFIE_ITERATIONS`` in the process's environment overrides the number of iterations, and the parameter
+    ``iterations`` (``--params iterations=1``, or a method's) overrides both.
 
     Raises:
         ConfigurationError: a value is out of range.
     """
     global _current  # noqa: PLW0603 — Kedro builds pipelines without telling them the session's environment
     try:
-        _current = Shape.model_validate({**variables, **_from_environment()})
+        chosen: dict[str, Any] = {
+            "judge_model": JUDGE_MODELS.get(parameters.judging.judge),
+            "replay": parameters.training.replay > 0,
+        }
+        if parameters.iterations is not None:
+            chosen["iterations"] = parameters.iterations
+        _current = Shape.model_validate({**variables, **_from_environment(), **chosen})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -50,6 +72,6 @@ def _from_environment() -> dict[str, int]:
     value = os.environ.get("SELFIE_ITERATIONS")
     if value is None:
         return {}
-    if not value.isdigit() or int(value) < 1:
-        raise ConfigurationError("SELFIE_ITERATIONS", f"{value!r} is not a number of iterations", "set it to 1 or more")
+    if not value.isdigit() or int(value) < 0:
+        raise ConfigurationError("SELFIE_ITERATIONS", f"{value!r} is not a number of iterations", "set it to 0 or more")
     return {"iterations": int(value)}

@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 def sequences() -> tuple[list[list[int]], list[list[int]]]:
     """40 prompts of 2 to 9 tokens, each with a response of 1 to 20, most of which end in EOS."""
     rng = random.Random(0)
-    prompts = [[rng.randrange(5, 101) for _ in range(rng.randint(2, 9))] for _ in range(40)]
-    responses = [[rng.randrange(5, 101) for _ in range(rng.randint(0, 19))] + [1] for _ in range(40)]
+    prompts = [[rng.randrange(5, 77) for _ in range(rng.randint(2, 9))] for _ in range(40)]
+    responses = [[rng.randrange(5, 77) for _ in range(rng.randint(0, 19))] + [1] for _ in range(40)]
     responses[0] = [*responses[0][:-1], 7, 7]
     return prompts, responses
 

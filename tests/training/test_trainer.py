@@ -23,6 +23,7 @@ from selfie.training.trainer import NoiseAwareTrainer
 
 BETA = 0.1
 PLAIN = TrainingParameters(
+    loss="noise_aware",
     learning_rate=1e-3,
     epochs=1,
     batch_size=4,
@@ -43,7 +44,7 @@ def make_pairs(model: PreTrainedModel, count: int, seed: int = 0) -> Dataset:
     rng = random.Random(seed)
 
     def ids(shortest: int, longest: int) -> list[int]:
-        return [rng.randrange(5, 101) for _ in range(rng.randint(shortest, longest))]
+        return [rng.randrange(5, 77) for _ in range(rng.randint(shortest, longest))]
 
     pairs: dict[str, list] = {"pair": list(range(count)), "iteration": [1] * count}
     pairs["prompt_ids"] = [ids(2, 8) for _ in range(count)]

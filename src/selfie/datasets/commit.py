@@ -35,6 +35,15 @@ def commit_file(path: Path, write: Callable[[Path], None]) -> None:
             _flush(path.parent)
 
 
+def commit_text(path: Path, text: str) -> None:
+    """The same for a text, in UTF-8."""
+
+    def write(new: Path) -> None:
+        new.write_text(text, encoding="utf-8")
+
+    commit_file(path, write)
+
+
 def commit_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Runs ``write`` on a temporary folder beside ``path`` and puts it in the place of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)

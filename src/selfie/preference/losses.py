@@ -31,3 +31,19 @@ def noise_aware_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
     """
     smoothing = alpha * flagged.to(margin.dtype)
     return -(1 - smoothing) * F.logsigmoid(margin) - smoothing * F.logsigmoid(-margin)
+
+
+def conservative_loss(margin: Tensor, alpha: float) -> Tensor:
+    """cDPO: every label is wrong with probability α: −(1 − α)·log σ(m) − α·log σ(−m), shape [pairs].
+
+    Mitchell, "A note on DPO with noisy preferences" (2023); DPO's label smoothing.
+    """
+    return -(1 - alpha) * F.logsigmoid(margin) - alpha * F.logsigmoid(-margin)
+
+
+def robust_loss(margin: Tensor, alpha: float) -> Tensor:
+    """rDPO: an unbiased estimate of the clean labels' loss, [−(1 − α)·log σ(m) + α·log σ(−m)] / (1 − 2α).
+
+    Shape [pairs]; α < 1/2. Chowdhury et al., "Provably Robust DPO" (arXiv 2403.00409).
+    """
+    return (-(1 - alpha) * F.logsigmoid(margin) + alpha * F.logsigmoid(-margin)) / (1 - 2 * alpha)

@@ -7,6 +7,7 @@ COPIED = (
     "win_rate",
     "win_rate_ci",
     "length_controlled_win_rate",
+    "gold_score",
     "avg_length",
     "label_accuracy",
     "noise_precision",

@@ -39,7 +39,7 @@ def train(
         ``margin``, ``detector_margin``, ``flagged``, ``trusted``.
     """
     extrapolation = 0.0
-    if parameters.alpha > 0 and iteration > 0:
+    if parameters.detects_noise and iteration > 0:
         extrapolation = parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
     trainer = NoiseAwareTrainer(
         # bf16 weights would swallow steps this small: fp32 masters, bf16 autocast.

@@ -21,7 +21,7 @@ from trl import DPOConfig, DPOTrainer
 
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
-from selfie.preference.losses import dpo_margin, noise_aware_loss
+from selfie.preference.losses import conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, response_positions
 
@@ -36,6 +36,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         "attention_mask": attention_mask,
         "response_mask": response_mask,
         "pair": torch.tensor([row["pair"] for row in rows]),
+        "human": torch.tensor([row.get("human", False) for row in rows]),
         "reference_log_probs": torch.tensor(
             [row["reference_chosen_log_prob"] for row in rows] + [row["reference_rejected_log_prob"] for row in rows]
         ),
@@ -49,7 +50,8 @@ class NoiseAwareTrainer(DPOTrainer):
         model: the policy, fp32 master weights.
         reference: the model it starts from, frozen; needed only where α > 0 and λ > 0.
         pairs: rows with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``reference_chosen_log_prob``,
-            ``reference_rejected_log_prob`` and ``pair`` (a number that names the pair in the log).
+            ``reference_rejected_log_prob`` and ``pair`` (a number that names the pair in the log); optionally
+            ``human``, for labels that are never flagged.
         parameters: the training's parameters.
         extrapolation: λ of this iteration.
 
@@ -99,11 +101,19 @@ class NoiseAwareTrainer(DPOTrainer):
         if detector_margin is not None:
             self.detector.observe(self.accelerator.gather(detector_margin))
             if not trusted:
-                flagged = self.detector.flag(detector_margin)
-        losses = noise_aware_loss(margin, flagged, self.parameters.alpha)
+                flagged = self.detector.flag(detector_margin) & ~inputs["human"]
+        losses = self._losses(margin, flagged)
         self._record(inputs["pair"], losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return losses.sum() * self.accelerator.num_processes / self.pairs_in_step
+
+    def _losses(self, margin: Tensor, flagged: Tensor) -> Tensor:
+        alpha = self.parameters.alpha
+        if self.parameters.loss == "conservative":
+            return conservative_loss(margin, alpha)
+        if self.parameters.loss == "robust":
+            return robust_loss(margin, alpha)
+        return noise_aware_loss(margin, flagged, alpha)
 
     def _margin(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         chosen, rejected = log_probs.chunk(2)
@@ -118,7 +128,7 @@ class NoiseAwareTrainer(DPOTrainer):
         The window fills in the second half of the trusting warm-up: in the first step every margin is zero, and
         those near it say nothing about the labels.
         """
-        if self.parameters.alpha == 0 or self._steps_done() < self.parameters.trust_warmup / 2:
+        if not self.parameters.detects_noise or self._steps_done() < self.parameters.trust_warmup / 2:
             return None
         policy = self.accelerator.unwrap_model(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():

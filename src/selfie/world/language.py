@@ -1,10 +1,11 @@
 """The language: prompts name a topic, responses are word chains, and the gold reward is known.
 
-Every topic values every word differently. A supervised corpus knows the grammar (which word may follow which) and
-favours a topic's words only a little; the gold reward of a response is the mean value of its words for the prompt's
-topic. A mean has no preferred length: neither short nor long responses win.
+Every word has a value, mostly the same for all topics and partly the topic's own. A supervised corpus knows the grammar
+(which word may follow which) and favours a topic's words only a little; the gold reward of a response is the mean value
+of its words for the prompt's topic. A mean has no preferred length: neither short nor long responses win.
 """
 
+import math
 from functools import cache
 from itertools import permutations
 
@@ -14,15 +15,20 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-TOPICS = 6
-PROMPT_WORDS = 8  # per topic
-WORDS = 48
+from selfie.judges.verdict import VerdictPrompt
+
+TOPICS = 4
+PROMPT_WORDS = 9  # per topic
+WORDS = 32
+SHARED = 0.8  # of the variance of words' values: what holds for every topic
 SUCCESSORS = 12  # words that may follow a word
 FULL_RESPONSE_WORDS = 6
 LANGUAGE_SEED = 2406_04412
 
-TOPIC_WORDS = [[f"t{topic}{letter}" for letter in "abcdefgh"[:PROMPT_WORDS]] for topic in range(TOPICS)]
+TOPIC_WORDS = [[f"t{topic}{letter}" for letter in "abcdefghi"[:PROMPT_WORDS]] for topic in range(TOPICS)]
 VOCABULARY = [f"w{number:02d}" for number in range(WORDS)]
+QUESTION = "judge {prompt} | {response_1} | {response_2}"
+VERDICTS = ("first", "second")
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<user> ' if m['role'] == 'user' else '<assistant> ' }}{{ m['content'] }} "
     "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
@@ -33,7 +39,8 @@ CHAT_TEMPLATE = (
 def _grammar() -> tuple[np.ndarray, np.ndarray]:
     """Transition probabilities [topics, words + 1, words] (the last row starts a response), values [topics, words]."""
     rng = np.random.default_rng(LANGUAGE_SEED)
-    values = rng.normal(size=(TOPICS, WORDS))
+    own, shared = rng.normal(size=(TOPICS, WORDS)), rng.normal(size=(1, WORDS))
+    values = math.sqrt(1 - SHARED) * own + math.sqrt(SHARED) * shared
     allowed = np.zeros((WORDS + 1, WORDS), dtype=bool)
     for row in allowed:
         row[rng.choice(WORDS, SUCCESSORS, replace=False)] = True
@@ -77,10 +84,16 @@ def write_response(prompt: str, rng: np.random.Generator) -> str:
     return " ".join(VOCABULARY[word] for word in words[1:])
 
 
+def write_verdict(prompt: str, response_1: str, response_2: str) -> tuple[str, str]:
+    """The question which response is better, and the true answer."""
+    question = VerdictPrompt(QUESTION, *VERDICTS).fill(prompt, response_1, response_2)
+    return question, VERDICTS[gold_reward(prompt, response_1) < gold_reward(prompt, response_2)]
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word."""
     specials = ["<pad>", "<eos>", "<unk>", "<user>", "<assistant>"]
-    words = specials + VOCABULARY + [word for topic in TOPIC_WORDS for word in topic]
+    words = [*specials, *VOCABULARY, *(word for topic in TOPIC_WORDS for word in topic), "judge", "|", *VERDICTS]
     model = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     model.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -7,6 +7,8 @@ from selfie.pipelines.generation.nodes import generate_responses, split_prompts
 
 def create_split(iterations: int) -> Pipeline:
     """Fresh prompts for every iteration."""
+    if not iterations:
+        return Pipeline([])
     return Pipeline(
         [
             Node(

@@ -20,6 +20,12 @@ def score_responses(
     return responses
 
 
-def judge_responses(scored: Dataset, parameters: JudgingParameters, beta: float, gold: str | None) -> Dataset:
+def judge_responses(
+    scored: Dataset,
+    parameters: JudgingParameters,
+    beta: float,
+    gold: str | None,
+    judge_model: Checkpoint | None = None,
+) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward."""
-    return build_pairs(scored, response_rewards(parameters.judge, scored, beta, gold))
+    return build_pairs(scored, response_rewards(scored, parameters, beta, gold, judge_model))

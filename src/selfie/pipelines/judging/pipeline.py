@@ -5,8 +5,9 @@ from kedro.pipeline import Node, Pipeline
 from selfie.pipelines.judging.nodes import judge_responses, score_responses
 
 
-def create_pipeline() -> Pipeline:
-    """Direct preference judgment of the previous policy against the initial model."""
+def create_pipeline(judge_model: str | None) -> Pipeline:
+    """Direct preference judgment of the previous policy against the initial model, or the verdict of a judge model."""
+    asked = [judge_model] if judge_model else []
     return Pipeline(
         [
             Node(
@@ -17,7 +18,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 judge_responses,
-                inputs=["scored_responses", "params:judging", "params:beta", "params:gold"],
+                inputs=["scored_responses", "params:judging", "params:beta", "params:gold", *asked],
                 outputs="pairs",
                 name="judge_responses",
             ),

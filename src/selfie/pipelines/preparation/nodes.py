@@ -9,7 +9,7 @@ from selfie.checkpoints import Checkpoint
 from selfie.conversion import convert_gguf
 from selfie.parameters import WorldParameters
 from selfie.randomness import derive_seed
-from selfie.world.language import all_prompts, gold_reward, write_response
+from selfie.world.language import all_prompts, gold_reward, write_response, write_verdict
 from selfie.world.pretraining import pretrain
 
 
@@ -21,20 +21,14 @@ def convert_model(gguf_model: Path, workspace: Path) -> Checkpoint:
 def make_language(world: WorldParameters, seed: int) -> tuple[Dataset, Dataset, Dataset, Dataset]:
     """The world's corpus, gold-labelled seed pairs, prompts and evaluation prompts."""
     rng = np.random.default_rng(derive_seed(seed, "world"))
-    prompts = list(rng.permutation(all_prompts()))
-    pairs: list[dict] = []
-    while len(pairs) < world.seed_pairs:
-        prompt = prompts.pop()
-        worse, better = sorted((write_response(prompt, rng) for _ in range(2)), key=lambda r: gold_reward(prompt, r))
-        if gold_reward(prompt, worse) < gold_reward(prompt, better):
-            row = {**_prompt_row(prompt, len(pairs)), "chosen": better, "rejected": worse}
-            pairs.append({**row, "chosen_finish_reason": "stop", "rejected_finish_reason": "stop"})
-    evaluation = [_prompt_row(prompts.pop(), number) for number in range(world.evaluation_prompts)]
-    training = [_prompt_row(prompts.pop(), number) for number in range(world.prompts)]
-    # The supervised model has seen every prompt of the language, with responses of its own.
-    seen = rng.choice(all_prompts(), world.corpus)
-    corpus = [{"prompt": str(prompt), "response": write_response(prompt, rng)} for prompt in seen]
-    return tuple(map(Dataset.from_list, (corpus, pairs, training, evaluation)))
+    every = list(map(str, rng.permutation(all_prompts())))
+    # The last prompts are for evaluation, those before them for the iterations. Labelled pairs begin at the front:
+    # where all prompts are labelled, the first pairs are the seeds and the rest shares its prompts with the iterations.
+    evaluation = every[-world.evaluation_prompts :]
+    training = every[-world.evaluation_prompts - world.prompts : -world.evaluation_prompts]
+    pairs = [_labelled_pair(prompt, number, rng) for number, prompt in enumerate(every[: world.labelled_pairs])]
+    rows = ([_prompt_row(prompt, number) for number, prompt in enumerate(part)] for part in (training, evaluation))
+    return tuple(map(Dataset.from_list, (_corpus(world, seed), pairs, *rows)))
 
 
 def pretrain_model(corpus: Dataset, workspace: Path, seed: int) -> Checkpoint:
@@ -43,5 +37,27 @@ def pretrain_model(corpus: Dataset, workspace: Path, seed: int) -> Checkpoint:
     return pretrain(pairs, derive_seed(seed, "pretraining"), workspace / "model")
 
 
+def _corpus(world: WorldParameters, seed: int) -> list[dict]:
+    """What the supervised model learns from: responses to every prompt of the language, and verdicts on some."""
+    rng = np.random.default_rng(derive_seed(seed, "corpus"))
+    seen = list(map(str, rng.choice(all_prompts(), world.corpus)))
+    spoken = [{"prompt": prompt, "response": write_response(prompt, rng)} for prompt in seen]
+    judged = []
+    for prompt in seen[: world.verdicts]:
+        question, verdict = write_verdict(prompt, write_response(prompt, rng), write_response(prompt, rng))
+        judged.append({"prompt": question, "response": verdict})
+    return [(spoken + judged)[i] for i in rng.permutation(len(spoken) + len(judged))]
+
+
+def _labelled_pair(prompt: str, number: int, rng: np.random.Generator) -> dict:
+    by_reward: dict[float, str] = {}
+    while len(by_reward) < 2:  # not the same twice  # noqa: PLR2004
+        response = write_response(prompt, rng)
+        by_reward[gold_reward(prompt, response)] = response
+    worse, better = (by_reward[reward] for reward in sorted(by_reward))
+    row = {**_prompt_row(prompt, number), "chosen": better, "rejected": worse}
+    return {**row, "chosen_finish_reason": "stop", "rejected_finish_reason": "stop"}
+
+
 def _prompt_row(prompt: str, number: int) -> dict:
-    return {"prompt_id": prompt, "messages": [{"role": "user", "content": str(prompt)}], "row": number}
+    return {"prompt_id": prompt, "messages": [{"role": "user", "content": prompt}], "row": number}

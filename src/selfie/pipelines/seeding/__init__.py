@@ -1,3 +1,3 @@
-from selfie.pipelines.seeding.pipeline import create_labelling, create_pipeline
+from selfie.pipelines.seeding.pipeline import create_labelling, create_pipeline, create_reward_training
 
-__all__ = ["create_labelling", "create_pipeline"]
+__all__ = ["create_labelling", "create_pipeline", "create_reward_training"]

@@ -1,6 +1,7 @@
 """Nodes of the seeding pipeline."""
 
 from itertools import groupby
+from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset
@@ -11,8 +12,10 @@ from selfie.errors import DataError
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import render, sample_responses
 from selfie.judges.gold import gold_scorer
-from selfie.parameters import GenerationParameters, JudgingParameters, SeedLabellingParameters
-from selfie.scoring.sequence_log_probs import score
+from selfie.judges.reward_model import train_reward_model
+from selfie.parameters import GenerationParameters, JudgingParameters, OptimizerParameters, SeedLabellingParameters
+from selfie.randomness import derive_seed
+from selfie.training.pairs import with_reference
 
 
 def sample_seeds(
@@ -53,13 +56,30 @@ def label_responses(responses: Dataset, parameters: SeedLabellingParameters, gol
     return pd.DataFrame(pairs[: parameters.pairs])
 
 
+def fit_reward_model(
+    seed_preferences: Dataset,
+    initial_model: Checkpoint,
+    workspace: Path,
+    parameters: OptimizerParameters,
+    seed_pairs: int | None,
+    seed: int,
+) -> Checkpoint:
+    """A reward model from the same pairs that policy 0 learns from, for the judge ``reward_model``."""
+    pairs = _first(seed_preferences, seed_pairs)
+    return train_reward_model(initial_model, pairs, parameters, derive_seed(seed, "reward_model"), workspace)
+
+
 def tokenize_pairs(
-    seed_preferences: Dataset, initial_model: Checkpoint, max_length: int, parameters: JudgingParameters
+    seed_preferences: Dataset,
+    initial_model: Checkpoint,
+    seed_pairs: int | None,
+    max_length: int,
+    parameters: JudgingParameters,
 ) -> Dataset:
     """Renders prompts with the chat template, ends whole responses with EOS, adds the initial model's log-probs."""
     tokenizer = initial_model.load_tokenizer()
     rows = []
-    for number, pair in enumerate(seed_preferences):
+    for number, pair in enumerate(_first(seed_preferences, seed_pairs)):
         prompt_ids = render(tokenizer, pair["messages"])
         room = max_length - len(prompt_ids)
         if room <= 0:
@@ -84,12 +104,11 @@ def tokenize_pairs(
                 **responses,
             }
         )
-    pairs = Dataset.from_list(rows)
-    for side in ("chosen", "rejected"):
-        responses = pairs[f"{side}_ids"][:]
-        log_probs = score(initial_model, pairs["prompt_ids"][:], responses, parameters.batch_tokens, side)
-        pairs = pairs.add_column(f"reference_{side}_log_prob", log_probs)
-    return pairs
+    return with_reference(Dataset.from_list(rows), initial_model, parameters.batch_tokens)
+
+
+def _first(preferences: Dataset, count: int | None) -> Dataset:
+    return preferences if count is None else preferences.take(min(count, len(preferences)))
 
 
 def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: str) -> list[int]:

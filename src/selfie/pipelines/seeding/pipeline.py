@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.seeding.nodes import label_responses, sample_seeds, tokenize_pairs
+from selfie.pipelines.seeding.nodes import fit_reward_model, label_responses, sample_seeds, tokenize_pairs
 
 
 def create_labelling() -> Pipeline:
@@ -25,13 +25,41 @@ def create_labelling() -> Pipeline:
     )
 
 
+def create_reward_training() -> Pipeline:
+    """A reward model from the human's pairs."""
+    return Pipeline(
+        [
+            Node(
+                fit_reward_model,
+                inputs=[
+                    "seed_preferences",
+                    "initial_model",
+                    "reward_workspace",
+                    "params:reward_model",
+                    "params:seed_pairs",
+                    "params:seed",
+                ],
+                outputs="reward_model",
+                name="fit_reward_model",
+            )
+        ],
+        tags="seeding",
+    )
+
+
 def create_pipeline() -> Pipeline:
     """The human's pairs in the form that training takes."""
     return Pipeline(
         [
             Node(
                 tokenize_pairs,
-                inputs=["seed_preferences", "previous_policy", "params:max_length", "params:judging"],
+                inputs=[
+                    "seed_preferences",
+                    "previous_policy",
+                    "params:seed_pairs",
+                    "params:max_length",
+                    "params:judging",
+                ],
                 outputs="pairs",
                 name="tokenize_pairs",
             )

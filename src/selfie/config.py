@@ -1,0 +1,40 @@
+"""Kedro's configuration, with methods: named sets of parameters to compare, kept in ``methods.yml``."""
+
+import difflib
+from typing import Any
+
+from kedro.config import MissingConfigException, OmegaConfigLoader
+from omegaconf import OmegaConf
+
+from selfie.errors import ConfigurationError
+
+
+class MethodConfigLoader(OmegaConfigLoader):
+    """Lays a method's parameters over those of the files: ``kedro run --params method=spa_sr``.
+
+    What ``--params`` says besides wins over the method. A method's runs get an experiment of their own,
+    EXPERIMENT_METHOD, unless ``--params experiment=…`` names one.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        given = self.runtime_params or {}
+        name = given.get("method")
+        if name is not None:
+            experiment = {"experiment": f"{self['globals']['experiment']}_{name}"}
+            merged: Any = OmegaConf.to_container(OmegaConf.merge(experiment, self._method(str(name)), given))
+            self.runtime_params = merged
+
+    def _method(self, name: str) -> dict[str, Any]:
+        try:
+            methods = self["methods"]
+        except MissingConfigException:
+            methods = {}
+        if name not in methods:
+            close = difflib.get_close_matches(name, methods, n=1)
+            raise ConfigurationError(
+                f"parameter method, {name!r}",
+                "methods.yml has no such method",
+                f"did you mean {close[0]}?" if close else f"choose one of {', '.join(methods) or 'none'}",
+            )
+        return methods[name]

@@ -1,0 +1,128 @@
+"""A sequence-classification model as judge: its one logit is the reward of a conversation."""
+
+import gc
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from trl import RewardConfig, RewardTrainer
+
+from selfie.checkpoints import Checkpoint, compute_device
+from selfie.errors import ModelError
+from selfie.parameters import OptimizerParameters
+
+
+def reward_model_scores(
+    checkpoint: Checkpoint, prompts: Sequence[str], responses: Sequence[str], batch_tokens: int
+) -> Tensor:
+    """The reward of each response as the assistant's answer to its prompt, shape [rows].
+
+    Args:
+        checkpoint: any Hugging Face sequence-classification model with one label and a chat template; loaded in bf16.
+        prompts: the user's turns, one a response.
+        responses: the answers.
+        batch_tokens: tokens of one forward pass.
+
+    Raises:
+        ModelError: the model has more than one label.
+    """
+    model = _load(checkpoint, torch.bfloat16)
+    if model.config.num_labels != 1:
+        raise ModelError(
+            checkpoint.source, f"a reward model has one label, this one has {model.config.num_labels}", "use another"
+        )
+    tokenizer = checkpoint.load_tokenizer()
+    conversations = [_conversation(p, r) for p, r in zip(prompts, responses, strict=True)]
+    encoded: Any = tokenizer.apply_chat_template(conversations, tokenize=True, return_dict=True)
+    rows = encoded["input_ids"]
+    rewards = torch.empty(len(rows), dtype=torch.float64)
+    # Rows of one length together: no padding, after which models look for the last token in different ways.
+    by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for length, group in groupby(by_length, key=lambda i: len(rows[i])):
+        for batch in torch.tensor(list(group)).split(max(1, batch_tokens // length)):
+            input_ids = torch.tensor([rows[i] for i in batch], device=model.device)
+            with torch.inference_mode():
+                logits = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
+            rewards[batch] = logits[:, 0].double().cpu()
+    del model
+    gc.collect()
+    return rewards
+
+
+def train_reward_model(
+    start: Checkpoint, preferences: Dataset, parameters: OptimizerParameters, seed: int, workspace: Path
+) -> Checkpoint:
+    """A reward model from preference pairs: ``start`` with a one-label head, all weights free (TRL's trainer).
+
+    Args:
+        start: the causal model that the reward model grows from; its tokenizer stays.
+        preferences: ``messages`` (the prompt), ``chosen``, ``rejected``.
+        parameters: learning rate, epochs and batch.
+        seed: of the head's initial weights and the order of the pairs.
+        workspace: a folder for what training writes.
+    """
+    torch.manual_seed(seed % 2**32)
+    tokenizer = start.load_tokenizer()
+    model = _load(start, torch.float32, num_labels=1)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    pairs = preferences.map(
+        lambda row: {s: row["messages"] + [_assistant(row[s])] for s in ("chosen", "rejected")},
+        remove_columns=preferences.column_names,
+    )
+    on_cpu = compute_device().type == "cpu"
+    trainer = RewardTrainer(
+        model,
+        args=RewardConfig(
+            output_dir=str(workspace),
+            learning_rate=parameters.learning_rate,
+            num_train_epochs=parameters.epochs,
+            per_device_train_batch_size=parameters.micro_batch_size,
+            gradient_accumulation_steps=parameters.batch_size // parameters.micro_batch_size,
+            lr_scheduler_type="cosine",
+            warmup_steps=parameters.learning_rate_warmup,
+            weight_decay=parameters.weight_decay,
+            max_grad_norm=parameters.max_grad_norm,
+            bf16=True,
+            use_cpu=on_cpu,
+            dataloader_pin_memory=not on_cpu,
+            gradient_checkpointing=False,
+            max_length=None,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            seed=seed % 2**32,
+        ),
+        train_dataset=pairs,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    folder = workspace / "reward_model"
+    trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    trained.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Checkpoint(str(folder))
+
+
+def _conversation(prompt: str, response: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, _assistant(response)]
+
+
+def _assistant(response: str) -> dict[str, str]:
+    return {"role": "assistant", "content": response}
+
+
+def _load(checkpoint: Checkpoint, dtype: torch.dtype, **kwargs: int) -> PreTrainedModel:
+    model = AutoModelForSequenceClassification.from_pretrained(
+        checkpoint.source,
+        revision=checkpoint.revision,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        **kwargs,
+    )
+    return model.eval().to(compute_device())

@@ -1,0 +1,107 @@
+"""LLM-as-judge without a sampled word: the verdict's probability, read from the next-token distribution.
+
+The model is shown both responses and asked which one is better; P(first is better) is its probability of the first
+verdict token against the second one's. Every pair is asked in both orders and averaged, because models favour a
+position (Zheng et al., "Judging LLM-as-a-Judge", arXiv 2306.05685, Section 3.3).
+"""
+
+import gc
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from selfie.checkpoints import Checkpoint
+from selfie.errors import ConfigurationError
+from selfie.generation.sample import render
+from selfie.generation.transformers_engine import token_batches
+from selfie.preference.log_probs import Head
+from selfie.scoring.sequence_log_probs import pad_right
+
+
+@dataclass(frozen=True)
+class VerdictPrompt:
+    """How the question is put.
+
+    Args:
+        template: text with ``{prompt}``, ``{response_1}`` and ``{response_2}``; it becomes the user's turn.
+        first: what the model answers where the first response is better.
+        second: what it answers where the second one is.
+    """
+
+    template: str
+    first: str
+    second: str
+
+    def fill(self, prompt: str, response_1: str, response_2: str) -> str:
+        """The question about one pair; braces in the texts stay what they are."""
+        parts = {"prompt": prompt, "response_1": response_1, "response_2": response_2}
+        return re.sub(r"\{(prompt|response_1|response_2)\}", lambda match: parts[match[1]], self.template)
+
+    def token_ids(self, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+        """The first token of each verdict.
+
+        Raises:
+            ConfigurationError: both begin with the same token.
+        """
+        first, second = (
+            tokenizer(verdict, add_special_tokens=False)["input_ids"][0] for verdict in (self.first, self.second)
+        )
+        if first == second:
+            raise ConfigurationError(
+                "question.verdicts", f"{self.first!r} and {self.second!r} begin with the same token", "choose others"
+            )
+        return first, second
+
+
+def verdict_probabilities(
+    checkpoint: Checkpoint,
+    prompts: Sequence[str],
+    responses_1: Sequence[str],
+    responses_2: Sequence[str],
+    question: VerdictPrompt,
+    batch_tokens: int,
+) -> Tensor:
+    """P(response 1 is better), shape [pairs, 2]: as shown, and with the responses swapped; average them for a verdict.
+
+    Args:
+        checkpoint: the judge; loaded in bf16, its memory freed before the function returns.
+        prompts: the pairs' prompts.
+        responses_1: one response a prompt.
+        responses_2: the other.
+        question: how the judge is asked.
+        batch_tokens: tokens (rows × longest row) of one forward pass.
+    """
+    tokenizer = checkpoint.load_tokenizer()
+    pairs = list(zip(prompts, responses_1, responses_2, strict=True))
+    texts = [question.fill(p, a, b) for p, a, b in pairs] + [question.fill(p, b, a) for p, a, b in pairs]
+    asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]
+    model = checkpoint.load_model(torch.bfloat16)
+    log_odds = _log_odds(model, asked, question.token_ids(tokenizer), batch_tokens)
+    del model
+    gc.collect()
+    straight, swapped = torch.sigmoid(log_odds).chunk(2)
+    return torch.stack([straight, 1 - swapped], dim=1)
+
+
+@torch.inference_mode()
+def _log_odds(
+    model: PreTrainedModel, asked: Sequence[list[int]], verdicts: tuple[int, int], batch_tokens: int
+) -> Tensor:
+    """Log-prob of the first verdict minus the second's as the next token, shape [rows]."""
+    log_odds = torch.empty(len(asked), dtype=torch.float64)
+    # The two verdicts' rows alone, in fp32: bf16 logits of near ties would all round to a draw.
+    head = Head.of(model)
+    rows = list(verdicts)
+    bias = None if head.bias is None else head.bias[rows].float()
+    head = replace(head, weight=head.weight[rows].float(), bias=bias)
+    for batch in token_batches([len(row) for row in asked], batch_tokens):
+        input_ids, attention_mask, _ = pad_right([asked[i] for i in batch], [[]] * len(batch), model.device)
+        hidden = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        last = attention_mask.sum(dim=1) - 1
+        logits = head.logits(hidden[torch.arange(len(batch), device=hidden.device), last])
+        log_odds[batch] = (logits[:, 0] - logits[:, 1]).double().cpu()
+    return log_odds

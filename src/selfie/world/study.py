@@ -1,0 +1,88 @@
+"""Methods compared in the world, over many seeds: ``make world``.
+
+Every run is ``kedro run --env world --params method=…,seed=…``; all methods of a seed share its language, its initial
+model and its prompts, and every sample's seed, so that they are paired. A run that is done is not repeated unless its
+parameters or the project's code changed.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from selfie.datasets.commit import commit_text, is_committed
+
+logger = logging.getLogger(__name__)
+Record = dict[str, Any]
+
+
+def run_study(project: Path, data: Path, seeds: Sequence[int], methods: Sequence[str], workers: int) -> list[Record]:
+    """Runs what is missing, seeds in parallel; returns one record a run: ``method``, ``seed``, ``summary`` …"""
+    records: list[Record] = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        waiting = [pool.submit(_run_seed, project, data, seed, list(methods)) for seed in seeds]
+        for done in as_completed(waiting):
+            records += done.result()
+    return records
+
+
+def _one_thread() -> None:
+    """Workers share the cores by processes; threads of several would wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"
+
+
+def _run_seed(project: Path, data: Path, seed: int, methods: list[str]) -> list[Record]:
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(project)
+    records = []
+    prepared = False
+    for method in methods:
+        target = data / "08_reporting" / "world" / "runs" / f"{method}_{seed}.json"
+        fingerprint = _fingerprint(project, method, seed)
+        record = json.loads(target.read_text()) if is_committed(target) else {}
+        if record.get("fingerprint") != fingerprint:
+            if not prepared:
+                _session(project, seed=seed, pipeline="preparation")
+                prepared = True
+            started = time.monotonic()
+            summary = _session(project, method=method, seed=seed, pipeline="loop")["summary"].load()
+            seconds = round(time.monotonic() - started, 1)
+            record = {"method": method, "seed": seed, "fingerprint": fingerprint, "seconds": seconds}
+            record["summary"] = summary
+            commit_text(target, json.dumps(record, indent=1))
+            print(f"{method}, seed {seed}: {summary['iterations'][-1]['win_rate']:.1f}% in {seconds:.0f} s", flush=True)
+        records.append(record)
+    return records
+
+
+def _session(project: Path, pipeline: str, **parameters: Any) -> dict[str, Any]:
+    from kedro.framework.session import KedroSession
+
+    if "method" in parameters:
+        parameters["experiment"] = f"world_{parameters['method']}_{parameters['seed']}"
+    session: Any = KedroSession.create(project, env="world", runtime_params=parameters)
+    with session:
+        return session.run(pipeline_names=[pipeline])
+
+
+def _fingerprint(project: Path, method: str, seed: int) -> str:
+    """Of what decides a run's result: its parameters and the code."""
+    from kedro.framework.session import KedroSession
+
+    session: Any = KedroSession.create(project, env="world", runtime_params={"method": method, "seed": seed})
+    with session:
+        digest = hashlib.sha256(json.dumps(session.load_context().params, sort_keys=True, default=str).encode())
+    for file in sorted((project / "src").rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
