@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Pipeline
 
-from selfie.pipelines import evaluation, generation, judging, preparation, reporting, seeding, training
-from selfie.shape import current_shape
+from selfie.pipelines import evaluation, generation, heldout, judging, preparation, reporting, seeding, training
+from selfie.shape import Shape, current_shape
 
 STAGES = ("seeding", "generation", "judging", "training", "evaluation", "reporting")
 
@@ -12,8 +12,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Every stage and every iteration alone, ``loop``, and ``__default__``: preparation and loop."""
     shape = current_shape()
     numbers = range(1, shape.iterations + 1)
-    rooms = {"initial": create_baseline(), "seeding": create_seeding()}
-    rooms |= {f"iteration_{k}": create_iteration(k, shape.judge_model, shape.replay) for k in numbers}
+    rooms = {"initial": create_baseline(shape), "seeding": create_seeding(shape)}
+    rooms |= {f"iteration_{k}": create_iteration(k, shape) for k in numbers}
     loop = (
         generation.create_split(shape.iterations)
         + (seeding.create_reward_training() if shape.trains_reward_model else Pipeline([]))
@@ -33,18 +33,18 @@ def register_pipelines() -> dict[str, Pipeline]:
     }
 
 
-def create_baseline() -> Pipeline:
+def create_baseline(shape: Shape) -> Pipeline:
     """The initial model's answers, with which every policy's are compared."""
-    base = evaluation.create_pipeline()
-    inputs = {"policy": "initial_model", "evaluation_prompts": "evaluation_prompts"}
-    inputs["baseline_outputs"] = "initial.outputs"
+    base = evaluation.create_pipeline() + (heldout.create_baseline() if shape.heldout else Pipeline([]))
+    inputs = _outside(base) | {"policy": "initial_model"}
     return Pipeline(base, namespace="initial", inputs=inputs, parameters=_shared_parameters(base))
 
 
-def create_seeding() -> Pipeline:
+def create_seeding(shape: Shape) -> Pipeline:
     """The initial model, tuned on the human's pairs, is policy 0."""
     return _room(
         seeding.create_pipeline() + training.create_pipeline(),
+        shape,
         namespace="seeding",
         previous="initial_model",
         policy="policy_0",
@@ -52,13 +52,14 @@ def create_seeding() -> Pipeline:
     )
 
 
-def create_iteration(k: int, judge_model: str | None, replay: bool) -> Pipeline:
+def create_iteration(k: int, shape: Shape) -> Pipeline:
     """One turn of the loop: policy k − 1 speaks, judges itself, and becomes policy k."""
     return _room(
         generation.create_pipeline()
-        + judging.create_pipeline(judge_model)
-        + (training.create_replay() if replay else Pipeline([]))
-        + training.create_pipeline(replay),
+        + judging.create_pipeline(shape.judge_model)
+        + (training.create_replay() if shape.replay else Pipeline([]))
+        + training.create_pipeline(shape.replay),
+        shape,
         namespace=f"iteration_{k}",
         previous=f"policy_{k - 1}",
         policy=f"policy_{k}",
@@ -67,21 +68,31 @@ def create_iteration(k: int, judge_model: str | None, replay: bool) -> Pipeline:
 
 def _room(
     stages: Pipeline,
+    shape: Shape,
     namespace: str,
     previous: str,
     policy: str,
     parameters: dict[str, str] | None = None,
 ) -> Pipeline:
     base = stages + evaluation.create_pipeline() + evaluation.create_audit()
-    outside = {name: name for name in ("initial_model", "seed_preferences", "reward_model", "evaluation_prompts")}
-    outside |= {"previous_policy": previous, "baseline_outputs": "initial.outputs", "human_pairs": "seeding.pairs"}
+    if shape.heldout:
+        base += heldout.create_pipeline()
     return Pipeline(
         base,
         namespace=namespace,
-        inputs={name: source for name, source in outside.items() if name in base.inputs()},
+        inputs=_outside(base) | {"previous_policy": previous},
         outputs={"policy": policy},
         parameters=_shared_parameters(base) | (parameters or {}),
     )
+
+
+def _outside(base: Pipeline) -> dict[str, str]:
+    """What a room reads that is not made in it, and where it comes from."""
+    names = ("initial_model", "seed_preferences", "reward_model", "evaluation_prompts", "heldout_preferences")
+    sources = {name: name for name in names}
+    sources |= {"baseline_outputs": "initial.outputs", "initial_scores": "initial.heldout_scores"}
+    sources |= {"human_pairs": "seeding.pairs"}
+    return {name: source for name, source in sources.items() if name in base.inputs()}
 
 
 def _shared_parameters(base: Pipeline) -> dict[str, str]:

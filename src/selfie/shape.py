@@ -24,6 +24,8 @@ class Shape(BaseModel):
     """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
     judge_model: Literal["previous_policy", "reward_model"] | None = None
     """The dataset that the judge needs besides the responses."""
+    heldout: bool = False
+    """Whether there are held-out preferences to judge."""
     replay: bool = False
     """Whether the iterations train on the human's pairs too."""
     reward_model: Literal["seeds", "none"] = "none"

@@ -30,14 +30,17 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
     """Reads rows, renames columns, checks every row.
 
     Args:
-        filepath: a ``.jsonl``, ``.json`` (a list of objects), ``.csv`` or ``.parquet`` file, local or any URL that
-            fsspec reads (``s3://…``, ``hf://datasets/…``).
+        filepath: a ``.jsonl``, ``.json`` (a list of objects), ``.csv`` or ``.parquet`` file, or one of them with
+            ``.gz`` after it, local or any URL that fsspec reads (``s3://…``, ``hf://datasets/…``).
         hub: instead of ``filepath``, a dataset on the Hugging Face hub.
         revision: the hub commit, pinned.
         split: of the hub dataset.
         columns: our name → the name in the data, where they differ.
         shuffle_seed: shuffle the rows with this seed before ``rows`` is taken.
         rows: ``[first, end)``, the rows to keep; all by default.
+        share: ``[from, to)``, the prompts to keep, as fractions of a fixed random order of all prompts; rows come in
+            that order. Shares that don't overlap have no prompt in common.
+        max_characters: leave rows out whose prompt or response is longer.
     """
 
     fields: tuple[str, ...]
@@ -51,6 +54,8 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
         columns: dict[str, str] | None = None,
         shuffle_seed: int | None = None,
         rows: list[int] | None = None,
+        share: list[float] | None = None,
+        max_characters: int | None = None,
         metadata: dict[str, Any] | None = None,
     ):
         if (filepath is None) == (hub is None):
@@ -60,6 +65,7 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
         self._filepath, self._hub, self._revision, self._split = filepath, hub, revision, split
         self._columns = {field: (columns or {}).get(field, field) for field in self.fields}
         self._shuffle_seed, self._rows = shuffle_seed, rows
+        self._share, self._max_characters = share, max_characters
         self.metadata = metadata
 
     @property
@@ -87,7 +93,24 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
                 problems.append((number, error))
         problems.extend(self.check_together(rows))
         self._raise(problems)
+        rows = self._select(rows)
+        if not rows:
+            raise DataError(self.source, "no row is left", "widen `share` or `max_characters` in the catalog")
         return Dataset.from_list(rows)
+
+    def _select(self, rows: list[Row]) -> list[Row]:
+        if self._max_characters is not None:
+            rows = [row for row in rows if self._longest(row) <= self._max_characters]
+        if self._share is not None:
+            first, end = self._share
+            ranked = sorted((_rank(row["prompt_id"]), index) for index, row in enumerate(rows))
+            rows = [rows[index] for rank, index in ranked if first <= rank < end]
+        return rows
+
+    def _longest(self, row: Row) -> int:
+        return max(
+            len(text) for text in (row["messages"][-1]["content"], row.get("chosen", ""), row.get("rejected", ""))
+        )
 
     def check(self, row: Row) -> Row:
         """One row in the project's form. Raises ValueError(problem, remedy)."""
@@ -118,7 +141,7 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
             yield from enumerate(load_dataset(self._hub, split=self._split, revision=self._revision))
             return
         path = str(self._filepath)
-        suffix = Path(path).suffix
+        suffix = Path(path.removesuffix(".gz")).suffix
         readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
         if suffix not in readers:
             raise DataError(path, f"the format {suffix!r} is not known", f"use one of {', '.join(readers)}")
@@ -187,6 +210,11 @@ class PreferenceDataset(_RecordDataset):
         return problems
 
 
+def _rank(prompt_id: str) -> float:
+    """A prompt's place in a fixed random order, in [0, 1)."""
+    return derive_seed("share", prompt_id) / 2**63
+
+
 def _messages(value: Any, name: str) -> list[dict[str, str]]:
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
@@ -217,7 +245,7 @@ def _response(value: Any, name: str) -> str:
 
 
 def _read_jsonl(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb") as stream:
+    with fsspec.open(path, "rb", compression="infer") as stream:
         text = stream.read().decode("utf-8-sig")  # as a whole, so that a decoding error knows its row
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -233,7 +261,7 @@ def _read_jsonl(path: str) -> Iterator[tuple[int, Row]]:
 
 
 def _read_json(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb") as stream:
+    with fsspec.open(path, "rb", compression="infer") as stream:
         text = stream.read().decode("utf-8-sig")
     try:
         rows = json.loads(text)
@@ -245,7 +273,7 @@ def _read_json(path: str) -> Iterator[tuple[int, Row]]:
 
 
 def _read_csv(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb") as stream:
+    with fsspec.open(path, "rb", compression="infer") as stream:
         text = stream.read().decode("utf-8-sig")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     for row in reader:
@@ -253,7 +281,7 @@ def _read_csv(path: str) -> Iterator[tuple[int, Row]]:
 
 
 def _read_parquet(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb") as stream:
+    with fsspec.open(path, "rb", compression="infer") as stream:
         try:
             rows = pyarrow.parquet.read_table(stream).to_pylist()
         except pyarrow.ArrowInvalid as error:

@@ -1,8 +1,11 @@
 """Pairs as the trainer takes them."""
 
 from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedTokenizerBase
 
 from selfie.checkpoints import Checkpoint
+from selfie.errors import DataError
+from selfie.generation.sample import render
 from selfie.scoring.sequence_log_probs import score
 
 COLUMNS = (
@@ -13,6 +16,42 @@ COLUMNS = (
     "reference_chosen_log_prob",
     "reference_rejected_log_prob",
 )
+
+
+def tokenize(preferences: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, source: str) -> Dataset:
+    """A human's pairs as token ids: prompts rendered with the chat template, whole responses ended with EOS.
+
+    Args:
+        preferences: rows as :class:`selfie.datasets.PreferenceDataset` loads them.
+        tokenizer: of the model that is trained.
+        max_length: tokens of prompt and response together; longer responses are cut.
+        source: what an error calls the data.
+
+    Raises:
+        DataError: a prompt leaves no room for a response.
+    """
+    rows = []
+    for number, pair in enumerate(preferences):
+        prompt_ids = render(tokenizer, pair["messages"])
+        room = max_length - len(prompt_ids)
+        if room <= 0:
+            raise DataError(
+                f"{source}, row {pair['row']}",
+                f"the prompt alone has {len(prompt_ids)} tokens",
+                f"shorten it, or raise the parameter max_length ({max_length})",
+            )
+        row = {"pair": number, "iteration": 0, "prompt_id": pair["prompt_id"], "prompt_ids": prompt_ids}
+        row |= {"prompt": pair["messages"][-1]["content"], "chosen": pair["chosen"], "rejected": pair["rejected"]}
+        for side in ("chosen", "rejected"):
+            ids = _response_ids(tokenizer, pair[side], pair[f"{side}_finish_reason"])
+            row[f"{side}_ids"] = ids[:room]
+        rows.append(row)
+    return Dataset.from_list(rows)
+
+
+def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: str) -> list[int]:
+    end = [tokenizer.eos_token_id] if finish_reason == "stop" else []
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], *end]
 
 
 def with_reference(pairs: Dataset, reference: Checkpoint, batch_tokens: int) -> Dataset:

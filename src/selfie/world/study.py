@@ -24,12 +24,26 @@ Record = dict[str, Any]
 
 def run_study(project: Path, data: Path, seeds: Sequence[int], methods: Sequence[str], workers: int) -> list[Record]:
     """Runs what is missing, seeds in parallel; returns one record a run: ``method``, ``seed``, ``summary`` …"""
+    _open_tracking(project)
     records: list[Record] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         waiting = [pool.submit(_run_seed, project, data, seed, list(methods)) for seed in seeds]
         for done in as_completed(waiting):
             records += done.result()
     return records
+
+
+def _open_tracking(project: Path) -> None:
+    """Makes MLflow's tables before several processes would do so at once."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+    from mlflow import MlflowClient
+
+    bootstrap_project(project)
+    session: Any = KedroSession.create(project, env="world")
+    with session:
+        uri = session.load_context().config_loader["mlflow"]["tracking_uri"]
+    MlflowClient(uri).search_experiments()
 
 
 def _one_thread() -> None:

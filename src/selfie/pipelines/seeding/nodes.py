@@ -5,17 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from selfie.checkpoints import Checkpoint
-from selfie.errors import DataError
 from selfie.generation.engine import Sampling
-from selfie.generation.sample import render, sample_responses
+from selfie.generation.sample import sample_responses
 from selfie.judges.gold import gold_scorer
 from selfie.judges.reward_model import train_reward_model
 from selfie.parameters import GenerationParameters, JudgingParameters, OptimizerParameters, SeedLabellingParameters
 from selfie.randomness import derive_seed
-from selfie.training.pairs import with_reference
+from selfie.training.pairs import tokenize, with_reference
 
 
 def sample_seeds(
@@ -77,40 +75,10 @@ def tokenize_pairs(
     parameters: JudgingParameters,
 ) -> Dataset:
     """Renders prompts with the chat template, ends whole responses with EOS, adds the initial model's log-probs."""
-    tokenizer = initial_model.load_tokenizer()
-    rows = []
-    for number, pair in enumerate(_first(seed_preferences, seed_pairs)):
-        prompt_ids = render(tokenizer, pair["messages"])
-        room = max_length - len(prompt_ids)
-        if room <= 0:
-            raise DataError(
-                f"seed preferences, row {pair['row']}",
-                f"the prompt alone has {len(prompt_ids)} tokens",
-                f"shorten it, or raise the parameter max_length ({max_length})",
-            )
-        responses = {
-            f"{side}_ids": _response_ids(tokenizer, pair[side], pair[f"{side}_finish_reason"])[:room]
-            for side in ("chosen", "rejected")
-        }
-        rows.append(
-            {
-                "pair": number,
-                "iteration": 0,
-                "prompt_id": pair["prompt_id"],
-                "prompt": pair["messages"][-1]["content"],
-                "prompt_ids": prompt_ids,
-                "chosen": pair["chosen"],
-                "rejected": pair["rejected"],
-                **responses,
-            }
-        )
-    return with_reference(Dataset.from_list(rows), initial_model, parameters.batch_tokens)
+    seeds = _first(seed_preferences, seed_pairs)
+    pairs = tokenize(seeds, initial_model.load_tokenizer(), max_length, "seed preferences")
+    return with_reference(pairs, initial_model, parameters.batch_tokens)
 
 
 def _first(preferences: Dataset, count: int | None) -> Dataset:
     return preferences if count is None else preferences.take(min(count, len(preferences)))
-
-
-def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: str) -> list[int]:
-    end = [tokenizer.eos_token_id] if finish_reason == "stop" else []
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], *end]

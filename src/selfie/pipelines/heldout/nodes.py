@@ -1,0 +1,58 @@
+"""Nodes of the held-out pipeline."""
+
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from selfie.checkpoints import Checkpoint
+from selfie.evaluation.heldout import audit_judges
+from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
+from selfie.parameters import JudgingParameters
+from selfie.randomness import derive_seed
+from selfie.training.pairs import tokenize, with_reference
+
+
+def score_heldout(
+    heldout_preferences: Dataset, policy: Checkpoint, parameters: JudgingParameters, max_length: int
+) -> Dataset:
+    """The policy's log-probs of both responses of pairs that nothing was trained on."""
+    pairs = tokenize(heldout_preferences, policy.load_tokenizer(), max_length, "held-out preferences")
+    return with_reference(pairs, policy, parameters.batch_tokens)
+
+
+def audit_initial(
+    heldout_scores: Dataset, initial_model: Checkpoint, parameters: JudgingParameters, seed: int
+) -> dict[str, Any]:
+    """What the untrained model knows: its log-probs as they are, and its verdict where a question is set."""
+    chosen, rejected = (np.array(heldout_scores[f"reference_{side}_log_prob"]) for side in ("chosen", "rejected"))
+    margins = {"log_prob": chosen - rejected, "log_prob_per_token": _per_token(heldout_scores, chosen, rejected)}
+    if parameters.question is not None:
+        question = VerdictPrompt(parameters.question.template, *parameters.question.verdicts)
+        prompts, better, worse = (heldout_scores[name][:] for name in ("prompt", "chosen", "rejected"))
+        both = verdict_probabilities(initial_model, prompts, better, worse, question, parameters.batch_tokens)
+        margins["llm"] = both.mean(dim=1).numpy() - 0.5
+    return audit_judges(heldout_scores.to_list(), margins, derive_seed(seed, "heldout"))
+
+
+def audit_policy(
+    heldout_scores: Dataset, initial_scores: Dataset, parameters: JudgingParameters, seed: int
+) -> dict[str, Any]:
+    """The policy's implicit reward against the initial model, summed and by the token, and the run's own judge."""
+    chosen, rejected = (
+        np.array(heldout_scores[name]) - np.array(initial_scores[name])
+        for name in ("reference_chosen_log_prob", "reference_rejected_log_prob")
+    )
+    margins = {
+        "implicit_reward": chosen - rejected,
+        "implicit_reward_per_token": _per_token(heldout_scores, chosen, rejected),
+    }
+    audit = audit_judges(heldout_scores.to_list(), margins, derive_seed(seed, "heldout"))
+    own = "implicit_reward_per_token" if parameters.length_normalised else "implicit_reward"
+    accuracy, low, high = audit["judges"][own]["all"]
+    return {**audit, "heldout_accuracy": accuracy, "heldout_accuracy_ci": [low, high]}
+
+
+def _per_token(pairs: Dataset, chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+    lengths = (np.array([len(ids) for ids in pairs[f"{side}_ids"]]) for side in ("chosen", "rejected"))
+    return chosen / next(lengths) - rejected / next(lengths)
