@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,23 @@ def _run_seed(project: Path, data: Path, seed: int, methods: list[str]) -> list[
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(project)
+    folder = data / "08_reporting" / "world" / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
     records = []
     prepared = False
     for method in methods:
-        target = data / "08_reporting" / "world" / "runs" / f"{method}_{seed}.json"
+        target = folder / f"{method}_{seed}.json"
         fingerprint = _fingerprint(project, method, seed)
         record = json.loads(target.read_text()) if is_committed(target) else {}
         if record.get("fingerprint") != fingerprint:
-            if not prepared:
-                _session(project, seed=seed, pipeline="preparation")
-                prepared = True
-            started = time.monotonic()
-            summary = _session(project, method=method, seed=seed, pipeline="loop")["summary"].load()
+            with (folder / f"{method}_{seed}.log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+                if not prepared:
+                    _session(project, seed=seed, pipeline="preparation")
+                    prepared = True
+                started = time.monotonic()
+                experiment = f"world_{method}_{seed}"
+                _session(project, method=method, seed=seed, experiment=experiment, pipeline="loop")
+            summary = json.loads((data / "08_reporting" / experiment / "summary.json").read_text())
             seconds = round(time.monotonic() - started, 1)
             record = {"method": method, "seed": seed, "fingerprint": fingerprint, "seconds": seconds}
             record["summary"] = summary
@@ -80,14 +86,12 @@ def _run_seed(project: Path, data: Path, seed: int, methods: list[str]) -> list[
     return records
 
 
-def _session(project: Path, pipeline: str, **parameters: Any) -> dict[str, Any]:
+def _session(project: Path, pipeline: str, **parameters: Any) -> None:
     from kedro.framework.session import KedroSession
 
-    if "method" in parameters:
-        parameters["experiment"] = f"world_{parameters['method']}_{parameters['seed']}"
     session: Any = KedroSession.create(project, env="world", runtime_params=parameters)
     with session:
-        return session.run(pipeline_names=[pipeline])
+        session.run(pipeline_names=[pipeline])
 
 
 def _fingerprint(project: Path, method: str, seed: int) -> str:
