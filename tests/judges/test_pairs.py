@@ -11,6 +11,9 @@ from datasets import Dataset
 from selfie.errors import ConfigurationError
 from selfie.judges.pairs import build_pairs
 from selfie.judges.rewards import response_rewards
+from selfie.parameters import JudgingParameters
+
+LOGIT, GOLD = (JudgingParameters(judge=judge, batch_tokens=64) for judge in ("logit", "gold"))
 
 
 def sample(prompt: str, token: int, policy: float = 0.0, initial: float = 0.0, response: str = "") -> dict[str, Any]:
@@ -39,7 +42,7 @@ def test_best_and_worst_of_four_by_hand():
             sample("p", 13, policy=-9.0, initial=-5.0),
         ]
     )
-    rewards = response_rewards("logit", scored, beta=0.1, gold=None)
+    rewards = response_rewards(scored, LOGIT, beta=0.1, gold=None)
     assert rewards.tolist() == pytest.approx([-0.2, 0.5, 0.0, -0.4])
     (pair,) = build_pairs(scored, rewards)
     assert pair.pop("chosen_reward") == pytest.approx(0.5)
@@ -77,19 +80,19 @@ def test_gold_judge_follows_the_annotator():
     plain = "The sun is warm. The dog can run to the park and play with a ball."
     rows = [sample("p", 10, policy=9.0, response="Notwithstanding"), sample("p", 11, policy=-9.0, response=plain)]
     scored = Dataset.from_list(rows)
-    rewards = response_rewards("gold", scored, beta=0.1, gold="plain_language")
+    rewards = response_rewards(scored, GOLD, beta=0.1, gold="plain_language")
     (pair,) = build_pairs(scored, rewards)
     assert pair["chosen"] == plain
 
 
 def test_gold_judge_needs_an_annotator():
     with pytest.raises(ConfigurationError, match="needs a gold annotator"):
-        response_rewards("gold", Dataset.from_list([sample("p", 10)]), beta=0.1, gold=None)
+        response_rewards(Dataset.from_list([sample("p", 10)]), GOLD, beta=0.1, gold=None)
 
 
 def test_nearly_equal_log_probs_of_long_responses_are_told_apart():
     """Sums near −3,000 have steps of 0.0002 in fp32; a gain of 0.0001 nats must not vanish."""
     rows = [sample("p", 10, policy=-3000.0, initial=-3000.0), sample("p", 11, policy=-2999.9999, initial=-3000.0)]
     scored = Dataset.from_list(rows)
-    (pair,) = build_pairs(scored, response_rewards("logit", scored, beta=0.1, gold=None))
+    (pair,) = build_pairs(scored, response_rewards(scored, LOGIT, beta=0.1, gold=None))
     assert pair["chosen_ids"] == [11, 1]

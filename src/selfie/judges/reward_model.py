@@ -36,6 +36,9 @@ def reward_model_scores(
         raise ModelError(
             checkpoint.source, f"a reward model has one label, this one has {model.config.num_labels}", "use another"
         )
+    if model.config.get_text_config().pad_token_id is None:
+        # transformers refuses batches without one; here no token is padding, and the last one is what it reads.
+        model.config.get_text_config().pad_token_id = -1
     tokenizer = checkpoint.load_tokenizer()
     conversations = [_conversation(p, r) for p, r in zip(prompts, responses, strict=True)]
     encoded: Any = tokenizer.apply_chat_template(conversations, tokenize=True, return_dict=True)

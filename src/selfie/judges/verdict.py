@@ -45,16 +45,18 @@ class VerdictPrompt:
         """The first token of each verdict.
 
         Raises:
-            ConfigurationError: both begin with the same token.
+            ConfigurationError: both begin with the same token, or one has none.
         """
         first, second = (
-            tokenizer(verdict, add_special_tokens=False)["input_ids"][0] for verdict in (self.first, self.second)
+            tokenizer(verdict, add_special_tokens=False)["input_ids"][:1] for verdict in (self.first, self.second)
         )
-        if first == second:
+        if first == second or not first or not second:
             raise ConfigurationError(
-                "question.verdicts", f"{self.first!r} and {self.second!r} begin with the same token", "choose others"
+                "judging.question.verdicts",
+                f"{self.first!r} and {self.second!r} do not begin with different tokens",
+                "choose others",
             )
-        return first, second
+        return first[0], second[0]
 
 
 def verdict_probabilities(
