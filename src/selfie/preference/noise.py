@@ -13,11 +13,14 @@ from torch import Tensor
 
 
 class NoiseDetector:
-    """Flags pairs whose detector margin m̃ is below τ, the K-th percentile of the most recent margins.
+    """τ, the K-th percentile of the most recent detector margins m̃: a pair below it is flagged, z = 1.
 
     Args:
         percentile: K in percent, in [0, 100) (the paper: 10).
         window: how many of the most recent pairs τ is taken over.
+
+    Of the window's own (different) margins K% lie below τ within one pair, always. Of the pairs still to come as many
+    do in expectation if margins come in no order; where they rise or fall from step to step, fewer or more.
 
     Nothing is flagged until ``minimum`` pairs were seen: with fewer than 100/K the K-th percentile lies below the
     lowest margin and means nothing.
@@ -37,7 +40,3 @@ class NoiseDetector:
         if len(self.margins) < self.minimum:
             return -math.inf
         return float(torch.quantile(torch.tensor(list(self.margins)), self.percentile / 100))
-
-    def flag(self, margins: Tensor) -> Tensor:
-        """z: True where m̃ < τ, shape [pairs]. Call ``observe`` first: a pair is compared with its own batch too."""
-        return margins.detach().float() < self.threshold()
