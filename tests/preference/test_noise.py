@@ -11,24 +11,24 @@ from selfie.preference.noise import NoiseDetector
 
 
 def test_threshold_by_hand():
-    """K = 25% of 1, 2, 3, 4, 5: a quarter of the way through four gaps is the second value, τ = 2.
+    """K = 25% of 1, 2, 3, 4, 5: five margins make six gaps, the open ends too; a quarter of six is 1.5, so τ = 1.5.
 
-    With 6 as well there are five gaps: τ = 1 + 0.25·5 = 2.25.
+    With 6 as well there are seven gaps: τ = 0.25·7 = 1.75.
     """
     detector = NoiseDetector(percentile=25, window=10)
     detector.observe(torch.tensor([3.0, 1.0, 5.0, 2.0, 4.0]))
-    assert detector.threshold() == pytest.approx(2.0)
+    assert detector.threshold() == pytest.approx(1.5)
     detector.observe(torch.tensor([6.0]))
-    assert detector.threshold() == pytest.approx(2.25)
+    assert detector.threshold() == pytest.approx(1.75)
 
 
 def test_window_forgets():
-    """Of −100 … −91 and then 1, 2, 3, 4 a window of four holds the last four alone: τ(25%) = 1 + 0.25·3 = 1.75."""
+    """Of −100 … −91 and then 1, 2, 3, 4 a window of four holds the last four alone: τ(25%) = 0.25·5 = 1.25."""
     detector = NoiseDetector(percentile=25, window=4)
     detector.observe(torch.arange(-100.0, -90.0))
-    assert detector.threshold() == pytest.approx(-100 + 6 + 0.75)
+    assert detector.threshold() == pytest.approx(-95 + 1.25)
     detector.observe(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    assert detector.threshold() == pytest.approx(1.75)
+    assert detector.threshold() == pytest.approx(1.25)
 
 
 @pytest.mark.parametrize(("percentile", "minimum"), [(10, 10), (25, 4), (3, 34), (50, 2)])
@@ -54,7 +54,7 @@ def test_zero_percent_flags_nothing():
     st.integers(4, 100),
 )
 def test_share_of_the_window_is_the_percentile(percentile: float, batch: int, stream: list[float], window: int):
-    """Of n different margins ⌈(n − 1)·K⌉ lie below the K-th percentile: K·n within one pair.
+    """Of n different margins ⌈(n + 1)·K⌉ − 1 lie below the K-th percentile: K·n within one pair.
 
     While the window slides over a stream of any shape, in batches of any size.
     """
@@ -74,7 +74,7 @@ def test_flagged_share_is_the_percentile(percentile: float, batch: int):
     With τ of the margins before the batch, as in training.
     """
     stream = torch.randn(10_000, generator=torch.Generator().manual_seed(1))
-    detector = NoiseDetector(percentile, window=128)
+    detector = NoiseDetector(percentile, window=32)
     flagged = 0
     for margins in stream.split(batch):
         flagged += int((margins < detector.threshold()).sum())
