@@ -35,6 +35,7 @@ TRAINING = TrainingParameters(
     learning_rate_warmup=0.1,
     weight_decay=0.0,
     max_grad_norm=1.0,
+    loss="noise_aware",
     alpha=0.1,
     noise_percentile=20.0,
     extrapolation=[0.5],

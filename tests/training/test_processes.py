@@ -88,7 +88,7 @@ def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint
         checkpoint.load_model(torch.float32),
         load_from_disk(str(folder / "pairs")),
         args,
-        PLAIN.model_copy(update={"alpha": 0.5, "noise_percentile": PERCENTILE, "detector_window": WINDOW}),
+        PLAIN.model_copy(update={"alpha": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW}),
         extrapolation=0.5,
         processing_class=checkpoint.load_tokenizer(),
     )
