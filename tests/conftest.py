@@ -1,6 +1,8 @@
 """A tiny real model, so that whatever can run for real does."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
@@ -25,28 +27,37 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Checkpoint:
-    """A random Llama of width 32; its weights are large enough for next-token distributions far from uniform."""
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=128,
-            initializer_range=0.2,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return Checkpoint(str(folder))
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Checkpoint]:
+    """``make_checkpoint(tokenizer, seed=0, **changes)``: a random Llama of width 32, saved with its tokenizer.
+
+    Its weights are large enough for next-token distributions far from uniform.
+    """
+
+    def make(tokenizer: PreTrainedTokenizerFast, seed: int = 0, **changes: Any) -> Checkpoint:
+        shape = {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 128,
+            "initializer_range": 0.2,
+        }
+        ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape | changes, **ids))
+        folder = tmp_path_factory.mktemp("models") / "tiny"
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return Checkpoint(str(folder))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(make_checkpoint: Callable[..., Checkpoint], tokenizer: PreTrainedTokenizerFast) -> Checkpoint:
+    """A random Llama that speaks the synthetic language."""
+    return make_checkpoint(tokenizer)
 
 
 class Fp32Checkpoint(Checkpoint):

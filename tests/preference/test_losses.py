@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from selfie.preference.losses import dpo_margin, noise_aware_loss
@@ -61,6 +61,30 @@ def test_extreme_margins_stay_finite():
     """−ln σ(±1000) is 0 and 1000; a naive ln(σ) would give inf, and α·inf would poison the batch."""
     losses = noise_aware_loss(torch.tensor([1000.0, -1000.0]), torch.tensor([True, False]), 0.1)
     torch.testing.assert_close(losses, torch.tensor([100.0, 1000.0]))
+
+
+@given(MARGINS, MARGINS)
+def test_a_trusted_pair_pays_less_the_larger_its_margin(first: float, second: float):
+    smaller, larger = sorted((first, second))
+    assume(larger - smaller > 1e-6)
+    assert loss(larger, False, 0.1) < loss(smaller, False, 0.1)
+
+
+@given(MARGINS, MARGINS, st.floats(0.01, 0.99))
+def test_a_flagged_pair_is_content_at_its_labels_odds(first: float, second: float, alpha: float):
+    """σ(m) = 1 − α is its label: the loss falls up to m = ln((1 − α)/α) and rises beyond."""
+    smaller, larger = sorted((first, second))
+    turn = math.log((1 - alpha) / alpha)
+    assume(larger - smaller > 1e-3)
+    assume(larger <= turn or smaller >= turn)
+    rises = loss(larger, True, alpha) > loss(smaller, True, alpha)
+    assert rises == (smaller >= turn)
+
+
+@given(MARGINS, ALPHAS)
+def test_a_flag_costs_alpha_times_the_margin(margin: float, alpha: float):
+    """log σ(m) − log σ(−m) = m: distrust makes a pair dearer the surer the policy is of its label."""
+    assert loss(margin, True, alpha) - loss(margin, False, alpha) == pytest.approx(alpha * margin, abs=1e-9)
 
 
 @given(MARGINS, ALPHAS)

@@ -4,6 +4,9 @@ import random
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
@@ -20,6 +23,12 @@ def sequences() -> tuple[list[list[int]], list[list[int]]]:
     responses = [[rng.randrange(5, 77) for _ in range(rng.randint(0, 19))] + [1] for _ in range(40)]
     responses[0] = [*responses[0][:-1], 7, 7]
     return prompts, responses
+
+
+@pytest.fixture(scope="module")
+def fp32_model(fp32_checkpoint: Checkpoint) -> LlamaForCausalLM:
+    """One for all of a property's examples; nothing changes it."""
+    return fp32_checkpoint.load_model(torch.float32).to(CPU)
 
 
 def naive_token_log_probs(model: PreTrainedModel, prompt: list[int], response: list[int]) -> list[float]:
@@ -74,6 +83,49 @@ def test_padding_by_hand():
     assert input_ids.tolist() == [[1, 2, 0, 0], [4, 5, 6, 7]]
     assert attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert response_mask.tolist() == [[False, False, True, False], [False, True, True, True]]
+
+
+IDS = st.lists(st.integers(0, 76), min_size=1, max_size=12)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=6), st.randoms(use_true_random=False), st.integers(0, 9))
+def test_padding_and_order_change_nothing(fp32_model: LlamaForCausalLM, rows, rng: random.Random, padding: int):
+    """Each row alone, and all of them shuffled and padded further than they need (1e-5 a token in fp32).
+
+    Every id may occur, those of padding and EOS too: only the masks say what counts.
+    """
+    shuffled = rng.sample(range(len(rows)), len(rows))
+    prompts, responses = ([rows[i][side] for i in shuffled] for side in (0, 1))
+    batch = [functional.pad(tensor, (0, padding)) for tensor in pad_right(prompts, responses, CPU)]
+    with torch.no_grad():
+        together, _ = response_log_probs(fp32_model, *batch)
+        for value, i in zip(together.tolist(), shuffled, strict=True):
+            alone, _ = response_log_probs(fp32_model, *pad_right([rows[i][0]], [rows[i][1]], CPU))
+            assert value == pytest.approx(alone.item(), abs=1e-5 * len(rows[i][1]), rel=1e-5)
+
+
+@settings(max_examples=25)
+@given(IDS, IDS, st.integers(0, 2**32 - 1))
+def test_what_the_model_says_of_the_prompt_has_no_influence(
+    fp32_model: LlamaForCausalLM, prompt: list[int], response: list[int], seed: int
+):
+    """Noise on the last hidden states, after all conditioning, at the positions that predict prompt tokens.
+
+    Not a bit of the score changes; nor by noise at the end, which predicts nothing. At the positions that predict
+    response tokens it does change.
+    """
+    rows = pad_right([prompt], [response], CPU)
+    noise = torch.randn(1, rows[0].shape[1], fp32_model.config.hidden_size, generator=torch.manual_seed(seed))
+    predicts = torch.zeros_like(noise)
+    predicts[:, len(prompt) - 1 : -1] = 1
+    scores = []
+    for added in (torch.zeros_like(noise), noise * (1 - predicts), noise * predicts):
+        hook = fp32_model.base_model.norm.register_forward_hook(lambda *call, added=added: call[2] + added)
+        with hook, torch.no_grad():
+            scores.append(response_log_probs(fp32_model, *rows)[0].item())
+    assert scores[1] == scores[0]
+    assert scores[2] != scores[0]
 
 
 def test_scores_depend_on_neither_budget_nor_order(fp32_checkpoint: Checkpoint, sequences):

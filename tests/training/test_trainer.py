@@ -163,11 +163,16 @@ def test_gradient_accumulation_is_exact(tiny_model: LlamaForCausalLM, tokenizer,
 
 @pytest.fixture(scope="module")
 def questioned(tiny_checkpoint: Checkpoint, tokenizer, tmp_path_factory) -> list[dict[str, Any]]:
-    """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves."""
+    """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves.
+
+    The reference is another model altogether: with λ = 0 nothing of it may reach the detector.
+    """
     model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32)
     pairs = disturb(make_pairs(model, 200))
+    torch.manual_seed(1)
+    reference = LlamaForCausalLM(model.config)
     args = config(tmp_path_factory.mktemp("run"), per_device_train_batch_size=8, learning_rate=1e-6)
-    return run(model, None, pairs, args, tokenizer, alpha=0.1).pair_log
+    return run(model, reference, pairs, args, tokenizer, alpha=0.1).pair_log
 
 
 def test_every_pair_is_logged_once(questioned: list[dict[str, Any]]):
@@ -178,7 +183,8 @@ def test_every_pair_is_logged_once(questioned: list[dict[str, Any]]):
 def test_flags_are_the_lowest_of_the_window(questioned: list[dict[str, Any]]):
     """Replayed with NumPy: the first 10% of the steps are not observed, the first 20% trusted, then K = 10% of 64.
 
-    25 steps: none of 0–2 is observed (2.5 would be the border), 3 and 4 fill the window, 5 is the first to flag.
+    τ is that of the steps before. 25 steps: none of 0–2 is observed (2.5 would be the border), 3 and 4 fill the
+    window, 5 is the first to flag.
     """
     window: deque[float] = deque(maxlen=64)
     for step, entries in by_step(questioned).items():
@@ -189,9 +195,9 @@ def test_flags_are_the_lowest_of_the_window(questioned: list[dict[str, Any]]):
             assert margins == [None] * 8
             assert not any(flags)
             continue
-        window.extend(margins)
-        threshold = np.percentile(window, 10) if step >= 5 else -np.inf
+        threshold = np.percentile(window, 10, method="weibull") if step >= 5 else -np.inf
         assert flags == [margin < threshold for margin in margins]
+        window.extend(margins)
     share = np.mean([entry["flagged"] for entry in questioned if not entry["trusted"]])
     assert 0.06 < share < 0.16
 
@@ -207,7 +213,7 @@ def test_flagged_pairs_pay_for_alpha(questioned: list[dict[str, Any]]):
 def test_without_extrapolation_the_detector_sees_the_policy(questioned: list[dict[str, Any]]):
     seen = [entry for entry in questioned if entry["detector_margin"] is not None]
     assert len(seen) == 200 - 3 * 8
-    assert [e["detector_margin"] for e in seen] == pytest.approx([e["margin"] for e in seen], abs=1e-4)
+    assert [e["detector_margin"] for e in seen] == pytest.approx([e["margin"] for e in seen], abs=1e-5)
 
 
 def naive_extrapolated(
@@ -236,7 +242,7 @@ def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer,
         row = pairs[entry["pair"]]
         chosen, rejected = (naive_extrapolated(policy, frozen, row, side, 0.5) for side in ("chosen", "rejected"))
         expected = (chosen - row["reference_chosen_log_prob"]) - (rejected - row["reference_rejected_log_prob"])
-        assert entry["detector_margin"] == pytest.approx(BETA * expected, abs=1e-4)
+        assert entry["detector_margin"] == pytest.approx(BETA * expected, abs=1e-5)
         assert abs(entry["detector_margin"] - entry["margin"]) > 1e-3
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig, PreTrainedModel
 
-CHUNK = 1024  # positions per chunk: 1024 × 128k fp32 logits are 0.5 GiB
+LOGITS = 2**24  # per chunk: 64 MiB in fp32, 128 positions of a vocabulary of 128k
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Head:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
 
+    def positions(self, logits: int) -> int:
+        """How many positions have no more than so many logits: memory does not grow with the vocabulary."""
+        return max(1, logits // len(self.weight))
+
 
 def _setting(config: PreTrainedConfig, name: str) -> float | None:
     # Some are properties of the configuration's class, which to_dict() leaves out.
@@ -60,14 +64,14 @@ def _pick(logits: Tensor, tokens: Tensor) -> Tensor:
     return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)
 
 
-def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk: int = CHUNK) -> Tensor:
+def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk_logits: int = LOGITS) -> Tensor:
     """Log π(token | before) at each position.
 
     Args:
         hidden: last hidden states, shape [positions, width]; position t predicts ``tokens[t]``.
         tokens: the token ids to score, shape [positions].
         head: the model's head.
-        chunk: positions whose logits exist at once.
+        chunk_logits: logits (positions × vocabulary) that exist at once.
 
     Returns:
         fp32 log-probs (nats), shape [positions], differentiable in ``hidden`` and the head.
@@ -76,6 +80,7 @@ def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk: int = CHU
     def one_chunk(hidden: Tensor, tokens: Tensor) -> Tensor:
         return _pick(head.logits(hidden), tokens)
 
+    chunk = head.positions(chunk_logits)
     pieces = zip(hidden.split(chunk), tokens.split(chunk), strict=True)
     if torch.is_grad_enabled():
         return torch.cat([checkpoint(one_chunk, h, t, use_reentrant=False) for h, t in pieces])
@@ -90,7 +95,7 @@ def extrapolated_token_log_probs(
     reference_head: Head,
     tokens: Tensor,
     extrapolation: float,
-    chunk: int = CHUNK,
+    chunk_logits: int = LOGITS,
 ) -> Tensor:
     """log-probs under h̃ = (1+λ)·h_θ − λ·h_ref, normalised over the vocabulary (SPA, Section 4.3, Eq. for h̃).
 
@@ -100,6 +105,7 @@ def extrapolated_token_log_probs(
     Returns:
         fp32 log-probs (nats), shape [positions].
     """
+    chunk = policy_head.positions(chunk_logits)
     pieces = zip(policy_hidden.split(chunk), reference_hidden.split(chunk), tokens.split(chunk), strict=True)
     return torch.cat(
         [_pick(torch.lerp(reference_head.logits(r), policy_head.logits(p), 1 + extrapolation), t) for p, r, t in pieces]

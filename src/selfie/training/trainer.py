@@ -6,7 +6,8 @@ What differs from ``trl.DPOTrainer`` 1.16:
 - the reference's summed log-probs come with the rows (the judge has already computed them), so a reference model is
   loaded only if the detector extrapolates from it;
 - the loss is SPA's (arXiv 2406.04412): pairs that the detector flags have a share α of their label turned round;
-- gradient accumulation is exact: every pair of an optimiser step weighs the same, however it is split.
+- gradient accumulation is exact: every pair of an optimiser step weighs the same, however the step is split into
+  micro-batches and processes; τ is set before the step, so that the flags don't depend on the split either.
 """
 
 import math
@@ -37,6 +38,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         "response_mask": response_mask,
         "pair": torch.tensor([row["pair"] for row in rows]),
         "human": torch.tensor([row.get("human", False) for row in rows]),
+        "counts": torch.ones(len(rows), dtype=torch.bool),
         "reference_log_probs": torch.tensor(
             [row["reference_chosen_log_prob"] for row in rows] + [row["reference_rejected_log_prob"] for row in rows]
         ),
@@ -73,6 +75,7 @@ class NoiseAwareTrainer(DPOTrainer):
         model.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
         self.detector = NoiseDetector(parameters.noise_percentile, parameters.detector_window)
+        self.threshold = -math.inf
         self.pairs_in_step = 0
         self.pair_log: list[dict[str, Any]] = []
 
@@ -85,10 +88,20 @@ class NoiseAwareTrainer(DPOTrainer):
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor | int | None]:
-        """The optimiser step's micro-batches; counts their pairs over all processes."""
+        """The optimiser step's micro-batches; counts their pairs over all processes and sets τ for them.
+
+        An epoch's last micro-batches are filled up with pairs from its beginning until every process has as many;
+        those don't count.
+        """
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        pairs = torch.tensor(sum(len(batch["pair"]) for batch in batches), device=self.accelerator.device)
+        epoch = self.accelerator.gradient_state
+        if epoch.end_of_dataloader and epoch.remainder > 0:
+            counts = batches[-1]["counts"]
+            place = torch.arange(len(counts), device=counts.device) + self.accelerator.process_index * len(counts)
+            counts &= place < epoch.remainder
+        pairs = torch.stack([batch["counts"].sum() for batch in batches]).sum()
         self.pairs_in_step = int(self.accelerator.gather(pairs).sum())
+        self.threshold = self.detector.threshold()
         return batches, items
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Tensor:
@@ -99,13 +112,17 @@ class NoiseAwareTrainer(DPOTrainer):
         flagged = torch.zeros_like(margin, dtype=torch.bool)
         trusted = self._steps_done() < self.parameters.trust_warmup
         if detector_margin is not None:
-            self.detector.observe(self.accelerator.gather(detector_margin))
+            self.detector.observe(self._gather(detector_margin, inputs))
             if not trusted:
-                flagged = self.detector.flag(detector_margin) & ~inputs["human"]
+                flagged = (detector_margin < self.threshold) & ~inputs["human"]
         losses = self._losses(margin, flagged)
-        self._record(inputs["pair"], losses, margin, detector_margin, flagged, trusted)
+        self._record(inputs, losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
-        return losses.sum() * self.accelerator.num_processes / self.pairs_in_step
+        return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
+
+    def _gather(self, values: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """One value a pair, [pairs of this process] → [pairs of all processes that count]."""
+        return self.accelerator.gather(values.detach())[self.accelerator.gather(inputs["counts"])]
 
     def _losses(self, margin: Tensor, flagged: Tensor) -> Tensor:
         alpha = self.parameters.alpha
@@ -158,7 +175,7 @@ class NoiseAwareTrainer(DPOTrainer):
 
     def _record(
         self,
-        pair: Tensor,
+        inputs: dict[str, Tensor],
         losses: Tensor,
         margin: Tensor,
         detector_margin: Tensor | None,
@@ -166,7 +183,7 @@ class NoiseAwareTrainer(DPOTrainer):
         trusted: bool,
     ) -> None:
         detector = torch.full_like(margin, math.nan) if detector_margin is None else detector_margin
-        columns = [self.accelerator.gather(x.detach()) for x in (pair, losses, margin, detector, flagged)]
+        columns = [self._gather(x, inputs) for x in (inputs["pair"], losses, margin, detector, flagged)]
         for number, loss, m, m_detector, flag in zip(*(column.tolist() for column in columns), strict=True):
             self.pair_log.append(
                 {

@@ -1,0 +1,172 @@
+"""One training by one, two and four processes: the same pairs flagged, the same losses, the same policy."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torch.multiprocessing
+from datasets import load_from_disk
+from test_trainer import PLAIN, by_step, config, disturb, make_pairs
+
+from selfie.checkpoints import Checkpoint
+from selfie.errors import ConfigurationError
+from selfie.training.train import train
+from selfie.training.trainer import NoiseAwareTrainer
+
+PAIRS, EPOCHS, BATCH, MICRO_BATCH = 91, 2, 8, 2  # 91 pairs: the last step of an epoch has three
+STEPS = EPOCHS * 12
+WINDOW, PERCENTILE = 36, 20.0
+
+
+def launch(function: Callable, processes: int, *arguments: Any) -> None:
+    """Calls ``function(rank, processes, *arguments)`` in as many processes and waits.
+
+    They are forked from a server that has done the slow imports, and has none of pytest's threads.
+    """
+    multiprocessing.set_forkserver_preload(["selfie.training.trainer"])
+    running = torch.multiprocessing.start_processes(
+        function, (processes, *arguments), processes, join=False, daemon=True, start_method="forkserver"
+    )
+    end = time.monotonic() + 240
+    while not running.join(timeout=5):
+        if time.monotonic() > end:
+            for process in running.processes:
+                process.kill()
+            pytest.fail(f"{processes} processes did not come to an end")
+
+
+@contextmanager
+def process_group(rank: int, processes: int, store: Path) -> Iterator[None]:
+    """What torchrun would set up, with gloo and a file as the meeting point; nothing for a single process."""
+    torch.set_num_threads(1)
+    if processes == 1:
+        yield
+        return
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
+    os.environ.update({name: str(value) for name, value in ranks.items()})
+    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="1")  # accelerate asks for them
+    torch.distributed.init_process_group("gloo", f"file://{store}", timedelta(seconds=120), processes, rank)
+    yield
+    torch.distributed.barrier()
+    os._exit(0)  # gloo's destructor can wait for ever where Python frees it last
+
+
+def work(rank: int, processes: int, folder: Path, checkpoint: Checkpoint) -> None:
+    """One process of a training by the real trainer; it leaves its log and its weights."""
+    with process_group(rank, processes, folder / f"store_{processes}"):
+        trainer = make_trainer(rank, processes, folder, checkpoint)
+        assert trainer.accelerator.num_processes == processes
+        trainer.train()
+        (folder / f"log_{processes}_{rank}.json").write_text(json.dumps(trainer.pair_log))
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        safetensors.torch.save_model(model, str(folder / f"weights_{processes}_{rank}.safetensors"))
+
+
+def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint) -> NoiseAwareTrainer:
+    """Eight pairs a step, however many processes: SR and DND with a loaded reference, in fp32."""
+    model = checkpoint.load_model(torch.float32)
+    args = config(
+        folder / f"{processes}_{rank}",
+        num_train_epochs=EPOCHS,
+        per_device_train_batch_size=MICRO_BATCH,
+        gradient_accumulation_steps=BATCH // MICRO_BATCH // processes,
+        ddp_backend="gloo" if processes > 1 else None,
+    )
+    return NoiseAwareTrainer(
+        model,
+        checkpoint.load_model(torch.float32),
+        load_from_disk(str(folder / "pairs")),
+        args,
+        PLAIN.model_copy(update={"alpha": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW}),
+        extrapolation=0.5,
+        processing_class=checkpoint.load_tokenizer(),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_checkpoint: Checkpoint, tmp_path_factory) -> Path:
+    """The logs and weights that all processes of the three trainings left."""
+    folder = tmp_path_factory.mktemp("processes")
+    disturb(make_pairs(tiny_checkpoint.load_model(torch.float32), PAIRS)).save_to_disk(str(folder / "pairs"))
+    for processes in (1, 2, 4):
+        launch(work, processes, folder, tiny_checkpoint)
+    return folder
+
+
+def log_of(folder: Path, processes: int, rank: int = 0) -> list[dict[str, Any]]:
+    return json.loads((folder / f"log_{processes}_{rank}.json").read_text())
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_every_pair_counts_once_an_epoch(folder: Path, processes: int):
+    """Two and four processes fill up the epoch's last round with pairs that were there before: those don't count."""
+    log = log_of(folder, processes)
+    assert [len(entries) for entries in by_step(log).values()] == [*[8] * 11, 3] * EPOCHS
+    for epoch in (log[:PAIRS], log[PAIRS:]):
+        assert sorted(entry["pair"] for entry in epoch) == list(range(PAIRS))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_share_below_the_threshold_is_the_percentile(folder: Path, processes: int):
+    """Replayed with NumPy: a pair is flagged where m̃ < τ of the 36 pairs before its step.
+
+    Of those 36, K = 20% = 7.2 lie below τ within one pair, in every step from when the window is full: 24 steps, of
+    which 0–2 aren't observed (2.4 would be the border) and 3–7 fill the window.
+    """
+    window: deque[float] = deque(maxlen=WINDOW)
+    full, flagged = 0, 0
+    for step, entries in by_step(log_of(folder, processes)).items():
+        threshold = np.percentile(window, PERCENTILE, method="weibull") if step >= 5 else -np.inf
+        assert [e["flagged"] for e in entries] == [step >= 5 and e["detector_margin"] < threshold for e in entries]
+        if len(window) == WINDOW:
+            assert abs(np.sum(np.array(window) < threshold) - WINDOW * PERCENTILE / 100) <= 1
+            full, flagged = full + len(entries), flagged + sum(e["flagged"] for e in entries)
+        if step >= 3:
+            window.extend(entry["detector_margin"] for entry in entries)
+    assert full == EPOCHS * PAIRS - 8 * 8
+    assert flagged / full == pytest.approx(PERCENTILE / 100, abs=0.05)  # of the pairs that came; not so by definition
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_split_changes_nothing(folder: Path, processes: int):
+    """All ranks keep one log; its pairs, flags and losses, and the policy, are those of a single process (fp32)."""
+    alone, log = log_of(folder, 1), log_of(folder, processes)
+    assert all(log_of(folder, processes, rank) == log for rank in range(processes))
+    for name in ("pair", "step", "flagged", "trusted"):
+        assert [entry[name] for entry in log] == [entry[name] for entry in alone]
+    for name in ("loss", "margin", "detector_margin"):
+        ours, theirs = ([e[name] for e in entries if e[name] is not None] for entries in (log, alone))
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    expected = safetensors.torch.load_file(folder / "weights_1_0.safetensors")
+    for rank in range(processes):
+        weights = safetensors.torch.load_file(folder / f"weights_{processes}_{rank}.safetensors")
+        for name, weight in weights.items():
+            torch.testing.assert_close(weight, expected[name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+def train_in_processes(rank: int, processes: int, folder: Path, checkpoint: Checkpoint) -> None:
+    """``train``, as the pipeline calls it, with 8 and then 5 pairs a step."""
+    with process_group(rank, processes, folder / "store"):
+        pairs = load_from_disk(str(folder / "pairs"))
+        parameters = PLAIN.model_copy(update={"batch_size": 8, "micro_batch_size": 8})
+        _, log = train(checkpoint, pairs, parameters, 0.1, iteration=1, seed=0, workspace=folder / str(rank))
+        assert [len(entries) for entries in by_step(log).values()] == [8, 8, 4]
+        with pytest.raises(ConfigurationError, match="5 pairs can't be shared out evenly to 2 processes"):
+            train(checkpoint, pairs, parameters.model_copy(update={"batch_size": 5}), 0.1, 1, 0, folder / str(rank))
+
+
+def test_a_step_has_as_many_pairs_whatever_the_processes(tiny_checkpoint: Checkpoint, tmp_path: Path):
+    """A micro-batch of 8 is the whole step: two processes take 4 each, where they would have made it a step of 16."""
+    make_pairs(tiny_checkpoint.load_model(torch.float32), 20).save_to_disk(str(tmp_path / "pairs"))
+    launch(train_in_processes, 2, tmp_path, tiny_checkpoint)
