@@ -8,7 +8,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class GenerationParameters(_Strict):
@@ -156,6 +156,8 @@ class Parameters(_Strict):
     """The annotator that stands for the human, where there is one: it audits, and the loop never sees it."""
     seed_pairs: PositiveInt | None = None
     """Human-labelled pairs that are used, the first ones; all by default."""
+    max_set_aside: Fraction
+    """Share of a data set's rows that may fail the data gate and be set aside; if more do, the run stops."""
     prompts_per_iteration: list[PositiveInt]
     """Fresh prompts for iterations 1, 2, …; no prompt is used twice."""
     generation: GenerationParameters

@@ -209,7 +209,7 @@ class PreferenceDataset(RecordDataset):
         reasons = {name: row[name] or "stop" for name in self.fields if name.endswith("finish_reason")}
         for name, reason in reasons.items():
             if reason not in ("stop", "length"):
-                raise ValueError(f"`{name}` is {reason!r}", "write stop or length, or leave it out")
+                raise ValueError(f"`{name}` is {reason!r:.80}", "write stop or length, or leave it out")
         return {**prompt, "chosen": chosen, "rejected": rejected, **reasons}
 
     def check_together(self, rows: list[Row]) -> list[Problem]:
