@@ -109,7 +109,9 @@ def _load(catalog: CatalogProtocol, name: str) -> Any:
         error: BaseException | None = wrapped
         while error is not None and not isinstance(error, UserError):
             error = error.__cause__
-        raise error or wrapped from None
+        if error is None:
+            raise DataError(f"dataset {name}", str(wrapped), "run the pipeline that makes it, or mend it") from wrapped
+        raise error from None
 
 
 def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, rows: dict[str, int]) -> str:

@@ -18,6 +18,7 @@ from kedro.io import AbstractDataset, DatasetError
 from selfie.datasets.readers import Problem, Row, read_file
 from selfie.errors import DataError
 from selfie.randomness import derive_seed
+from selfie.redaction import redact
 
 logger = logging.getLogger(__name__)
 SHOWN_ERRORS = 5
@@ -73,8 +74,8 @@ class RecordDataset(AbstractDataset[None, Dataset]):
 
     @property
     def source(self) -> str:
-        """What error messages call the data."""
-        return self._filepath or f"hub dataset {self._hub}"
+        """What messages call the data: without the password that a URL may hold."""
+        return redact(self._filepath or f"hub dataset {self._hub}")
 
     def load(self) -> Dataset:
         """The checked rows, without those that were set aside.
