@@ -46,9 +46,11 @@ class Checkpoint:
         self.check_files()
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever a damaged file leads transformers into
             raise ModelError(
-                self.source, f"its tokenizer can't be read ({error})", "save one with tokenizer.save_pretrained()"
+                self.source,
+                f"its tokenizer can't be read ({error!r:.300})",
+                "save one with tokenizer.save_pretrained()",
             ) from error
         if not tokenizer.chat_template:
             raise ModelError(

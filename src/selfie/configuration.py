@@ -6,13 +6,14 @@ from typing import Any
 
 import yaml
 from kedro.config import MissingConfigException
-from kedro.io import CatalogProtocol, DatasetError
+from kedro.io import DatasetError
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from selfie.errors import ConfigurationError
 
-KINDS = ("globals", "parameters", "catalog", "mlflow", "credentials")
+KINDS = ("globals", "methods", "parameters", "catalog", "mlflow", "credentials")
+LONGEST = 400  # characters of another library's message
 UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError, TypeError, AttributeError)
 
 
@@ -54,14 +55,17 @@ def _located(loader: Any, kind: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(f"{loader.conf_source}, {kind}", first, "mend what it names")
 
 
-def check_datasets(names: Iterable[str], catalog: CatalogProtocol) -> None:
+def check_datasets(names: Iterable[str], catalog: Any) -> None:
     """Raises ConfigurationError where a dataset's entry in the catalog makes no dataset."""
     for name in sorted(names):
         try:
             catalog.get(name)
         except (DatasetError, TypeError) as error:
-            first = str(error).strip().split("\n", 1)[0]
-            raise ConfigurationError(f"catalog, {name}", first, "see src/selfie/datasets for what it takes") from error
+            kind = catalog.config_resolver.resolve_pattern(name).get("type")
+            problem = f"{kind} can't be made of this entry: {' '.join(str(error).split()):.{LONGEST}}"
+            raise ConfigurationError(
+                f"catalog, {name}", problem, "see src/selfie/datasets for what it takes"
+            ) from error
 
 
 def check_paths(names: Iterable[str], catalog: Any, folders: Iterable[Path]) -> None:

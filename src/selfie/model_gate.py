@@ -41,9 +41,19 @@ def check_model(checkpoint: Checkpoint, parameters: Parameters) -> PreTrainedTok
         ModelError, ConfigurationError: what would spoil the training, or end it after hours.
     """
     tokenizer = checkpoint.load_tokenizer()
-    config: Any = AutoConfig.from_pretrained(checkpoint.source, revision=checkpoint.revision, trust_remote_code=False)
-    sizes = config.get_text_config().to_dict()
+    try:
+        config: Any = AutoConfig.from_pretrained(
+            checkpoint.source, revision=checkpoint.revision, trust_remote_code=False
+        )
+        sizes = config.get_text_config().to_dict()
+    except Exception as error:  # whatever a damaged or unknown configuration leads transformers into
+        first = str(error).split("\n", 1)[0][:300]
+        raise ModelError(
+            checkpoint.source, f"its configuration can't be read ({first})", "use a model that transformers knows"
+        ) from error
     largest = max(tokenizer.get_vocab().values())
+    if not isinstance(sizes.get("vocab_size"), int):
+        raise ModelError(checkpoint.source, "config.json has no vocab_size", "save the model again")
     if largest >= sizes["vocab_size"]:
         raise ModelError(
             checkpoint.source,

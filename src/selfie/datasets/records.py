@@ -26,6 +26,7 @@ ROLES = ("system", "user", "assistant")
 LONGEST_TEXT = 1_000_000  # characters; no model's context holds a quarter of it
 # The control characters of Unicode, but for those that are white space: no text needs them, terminals obey them.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+_VISIBLE = re.compile(r"[^\s\u200b-\u200f\u2060\ufeff]")  # neither white space nor a character of no width
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -264,7 +265,7 @@ def _is_message(value: Any) -> bool:
 
 
 def _check_text(text: str, name: str) -> None:
-    if not text.strip():
+    if not _VISIBLE.search(text):
         raise ValueError(f"`{name}` is empty", "fill it or remove the row")
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"`{name}` has {len(text):,} characters, more than {LONGEST_TEXT:,}", "shorten or remove it")
