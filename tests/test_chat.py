@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from selfie.chat import control_tokens, encode_text, render
 from selfie.conversion import find_packaged_gguf
 from selfie.errors import DataError, ModelError
+from selfie.model_gate import check_template
 from selfie.world.language import make_tokenizer
 
 TEMPLATES = {
@@ -122,3 +123,14 @@ def test_a_template_that_fails_is_not_hidden(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no') }}")
     with pytest.raises(TemplateError, match="no"):
         render(tokenizer, one_turn("t0a"))
+
+
+def test_tokens_that_merge_over_the_border_are_told(smollm2, monkeypatch, caplog):
+    """A template that ends with two line breaks: alone they are one token, before a word they are two."""
+    check_template("smollm2", smollm2)
+    assert "merge" not in caplog.text
+    turns = "{% for m in messages %}{{ m['role'] }}\n\n{{ m['content'] }}<|im_end|>{% endfor %}"
+    start = "{% if add_generation_prompt %}assistant\n\n{% endif %}"
+    monkeypatch.setattr(smollm2, "chat_template", turns + start)
+    check_template("smollm2", smollm2)
+    assert "smollm2: tokens of a prompt merge with those of its response" in caplog.text

@@ -77,7 +77,11 @@ def screen(
     ngrams = {name: _ngrams(map(_text, kept)) for name, kept in rows.items() if kept} if len(rows) > 1 else {}
     for kept, other in COMPARED:
         if kept in ngrams and other in ngrams:
-            problems[other] += _leaks(kept, rows[kept], ngrams[kept], rows[other], ngrams[other])
+            # A row that already goes repeats nothing, and goes for one reason.
+            (ours, our_ngrams), (theirs, their_ngrams) = (
+                _left(rows[name], ngrams[name], problems[name]) for name in (kept, other)
+            )
+            problems[other] += _leaks(kept, ours, our_ngrams, theirs, their_ngrams)
     set_aside = []
     for name, dataset in datasets.items():
         rows[name] = _without(rows[name], problems[name])
@@ -90,6 +94,12 @@ def screen(
         unused = sorted({*problems[name], *long})
         set_aside += [SetAside(name, dataset.source, problem.row, problem.problem) for problem in unused]
     return rows, set_aside
+
+
+def _left(rows: list[Row], ngrams: Any, problems: Iterable[Problem]) -> tuple[list[Row], Any]:
+    gone = {problem.row for problem in problems}
+    staying = [number for number, row in enumerate(rows) if row["row"] not in gone]
+    return [rows[number] for number in staying], ngrams[staying]
 
 
 def _without(rows: list[Row], problems: Iterable[Problem]) -> list[Row]:
