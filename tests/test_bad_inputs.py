@@ -361,7 +361,7 @@ MODEL = {
         lambda place: (place.model / "tokenizer.json").write_text("{"), ("its tokenizer can't be read",)
     ),
     "a tokenizer larger than the vocabulary": Bad(
-        model_json("config.json", vocab_size=64), ("token ids up to 100", "vocabulary ends at 63")
+        model_json("config.json", vocab_size=64), ("token ids up to 76", "vocabulary ends at 63")
     ),
     "no eos token": Bad(model_json("tokenizer_config.json", eos_token=None), ("no eos_token",)),
     "no chat template": Bad(

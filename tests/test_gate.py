@@ -113,6 +113,18 @@ def test_similarity_is_jaccard_of_word_trigrams(tmp_path: Path):
         assert len(screen(found, parameters(max_set_aside=0.5), None)[1]) == leaks
 
 
+def test_hash_collisions_are_no_leaks(tmp_path: Path):
+    """1,500 × 1,500 prompts of a single trigram: two of them share a bucket for certain, and none is a duplicate."""
+    texts = [f"number {number} please" for number in range(3001)]
+    found = datasets(
+        tmp_path,
+        evaluation_prompts=prompts(*texts[:1500]),
+        prompts=prompts(*texts[1500:3000]),
+        seed_preferences=pairs(texts[3000]),
+    )
+    assert screen(found, parameters(max_set_aside=0.0), None)[1] == []
+
+
 def test_a_contradiction_costs_both_rows_and_a_repetition_one(tmp_path: Path):
     turned = {"prompt": "p", "chosen": "no", "rejected": "yes"}
     others = pairs(*(f"other {number}" for number in range(20)))

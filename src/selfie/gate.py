@@ -4,9 +4,10 @@ Each row is checked by its dataset (:mod:`selfie.datasets.records`). Here rows a
 that nearly repeats an evaluation prompt would make the evaluation a memory test, and one that nearly repeats a seed
 has been trained on already. Rows that fail are set aside and listed; too many of them stop the run.
 
-Near-duplicates are found exactly, by the Jaccard similarity of word 3-grams as sparse matrices of scikit-learn's
-``HashingVectorizer``. On 60,000 prompts of 120 words against 805 that took 6 s on one core; MinHash (datasketch 2.0,
-128 permutations) took 11 s for an approximation, and would be one more dependency.
+Near-duplicates are prompts whose word 3-grams have a Jaccard similarity of 0.8. scikit-learn's ``HashingVectorizer``
+makes sparse matrices of them, whose product gives all similarities at once; those that it finds are computed again
+without hashing. On 60,000 prompts of 120 words against 805 that took 6 s on one core; MinHash (datasketch 2.0, 128
+permutations) took 11 s for an approximation, and would be one more dependency.
 """
 
 import re
@@ -30,13 +31,17 @@ from selfie.parameters import Parameters
 COMPARED = (
     ("evaluation_prompts", "seed_preferences"),
     ("evaluation_prompts", "prompts"),
+    ("heldout_preferences", "seed_preferences"),
+    ("heldout_preferences", "prompts"),
     ("seed_preferences", "prompts"),
 )
+PAIRS = ("seed_preferences", "heldout_preferences")
 SIMILAR = 0.8  # Jaccard; the usual threshold for near-duplicates (Lee et al. 2022, arXiv 2107.06499)
 COMPARED_CHARACTERS = 2000
 NGRAM = 3
 BLOCK = 256  # rows of a block of the similarity matrix: its memory
 BUCKETS = 2**20
+COLLISIONS = 0.05  # what two n-grams in one bucket can take from a similarity
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 # A word, or one character of a script that writes no spaces (Thai, Lao, Burmese, Khmer, Kana, Han).
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
@@ -78,15 +83,21 @@ def screen(
     for kept, other in COMPARED:
         if kept in ngrams and other in ngrams:
             # A row that already goes repeats nothing, and goes for one reason.
-            (ours, our_ngrams), (theirs, their_ngrams) = (
-                _left(rows[name], ngrams[name], problems[name]) for name in (kept, other)
+            ours, theirs = (_staying(rows[name], problems[name]) for name in (kept, other))
+            if kept == "seed_preferences":
+                ours = ours[: parameters.seed_pairs]  # the others are never trained on
+            problems[other] += _leaks(
+                kept,
+                [rows[kept][number] for number in ours],
+                ngrams[kept][ours],
+                [rows[other][number] for number in theirs],
+                ngrams[other][theirs],
             )
-            problems[other] += _leaks(kept, ours, our_ngrams, theirs, their_ngrams)
     set_aside = []
     for name, dataset in datasets.items():
         rows[name] = _without(rows[name], problems[name])
         long = list(_too_long(name, rows[name], tokenizer, parameters)) if tokenizer else []
-        if name == "seed_preferences":
+        if name in PAIRS:
             problems[name] += long
             rows[name] = _without(rows[name], long)
         _check_share(dataset, len(rows[name]), problems[name], parameters.max_set_aside)
@@ -96,15 +107,13 @@ def screen(
     return rows, set_aside
 
 
-def _left(rows: list[Row], ngrams: Any, problems: Iterable[Problem]) -> tuple[list[Row], Any]:
+def _staying(rows: list[Row], problems: Iterable[Problem]) -> list[int]:
     gone = {problem.row for problem in problems}
-    staying = [number for number, row in enumerate(rows) if row["row"] not in gone]
-    return [rows[number] for number in staying], ngrams[staying]
+    return [number for number, row in enumerate(rows) if row["row"] not in gone]
 
 
 def _without(rows: list[Row], problems: Iterable[Problem]) -> list[Row]:
-    left_out = {problem.row for problem in problems}
-    return [row for row in rows if row["row"] not in left_out]
+    return [rows[number] for number in _staying(rows, problems)]
 
 
 def _check_share(dataset: RecordDataset, kept: int, problems: list[Problem], limit: float) -> None:
@@ -126,12 +135,22 @@ def _leaks(name: str, kept: list[Row], ours: Any, others: list[Row], theirs: Any
         block = ours[first : first + BLOCK]
         shared = (block @ columns).tocoo()
         union = np.asarray(block.sum(axis=1)).ravel()[shared.row] + sizes[shared.col] - shared.data
-        near = shared.data >= SIMILAR * union
-        for mine, other in zip(shared.row[near], shared.col[near], strict=True):
-            found.setdefault(int(other), first + int(mine))
+        near = shared.data >= (SIMILAR - COLLISIONS) * union
+        for mine, other in zip(shared.row[near] + first, shared.col[near], strict=True):
+            if int(other) not in found and _similarity(kept[mine], others[other]) >= SIMILAR:
+                found[int(other)] = int(mine)
     for other in sorted(found):
         row = kept[found[other]]["row"]
         yield Problem(others[other]["row"], f"its prompt nearly repeats row {row} of {name}", "remove it from one")
+
+
+def _similarity(first: Row, second: Row) -> float:
+    """Jaccard similarity of the prompts' n-grams: what the hashed ones make likely, without their collisions."""
+    ours, theirs = (
+        set(zip(*(words[start:] for start in range(NGRAM)), strict=False))
+        for words in (_words(_text(row).lower()) for row in (first, second))
+    )
+    return len(ours & theirs) / len(ours | theirs)
 
 
 def _text(row: Row) -> str:
@@ -165,15 +184,14 @@ def _too_long(
 ) -> Iterator[Problem]:
     """Prompts that leave no room for a response. Only those with more bytes than room for tokens are tokenised.
 
-    Seeds are set aside for it. Prompts are told and left out by sampling, as ever: how they are dealt to iterations
+    Pairs are set aside for it. Prompts are told and left out by sampling, as ever: how they are dealt to iterations
     must not depend on whether the model is there yet.
     """
     new_tokens = {
         "prompts": parameters.generation.max_new_tokens,
         "evaluation_prompts": parameters.evaluation.max_new_tokens,
-        "seed_preferences": 1,
     }
-    room = parameters.max_length - new_tokens[name]
+    room = parameters.max_length - new_tokens.get(name, 1)
     template = len(render(tokenizer, [{"role": "user", "content": "x"}]))
     for row in rows:
         size = sum(len(message["content"].encode()) + template for message in row["messages"])

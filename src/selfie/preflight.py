@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,14 +16,14 @@ from selfie.datasets import RecordDataset
 from selfie.datasets.readers import Row
 from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.estimate import estimate_seconds
-from selfie.gate import SetAside, outliers, screen
+from selfie.gate import COMPARED, SetAside, outliers, screen
 from selfie.generation.engine import choose_engine
 from selfie.model_gate import Conversation, check_conversations, check_model
 from selfie.parameters import Parameters
 
 logger = logging.getLogger(__name__)
 SECONDS_PER_MINUTE = 60
-USER_DATA = ("seed_preferences", "evaluation_prompts", "prompts")
+USER_DATA = ("seed_preferences", "heldout_preferences", "evaluation_prompts", "prompts")
 
 
 def check_parameters(configured: Mapping[str, Any], runtime: Mapping[str, Any]) -> Parameters:
@@ -70,15 +70,14 @@ def check_inputs(
     for name, kept in rows.items():
         for line in outliers(name, kept):
             logger.info(line)
-    _record(catalog, set_aside)
+    _record(catalog, records, set_aside)
     return counts
 
 
 def _records(free: set[str], catalog: CatalogProtocol) -> dict[str, RecordDataset]:
-    """The user's data sets; all of them if the run reads any, as rows are compared between them."""
-    if not free & set(USER_DATA):
-        return {}
-    named = {name: catalog.get(name) for name in USER_DATA if name in catalog}
+    """The user's data sets that the run reads, and those that their rows are compared with."""
+    wanted = free | {kept for kept, other in COMPARED if other in free}
+    named = {name: catalog.get(name) for name in USER_DATA if name in wanted and name in catalog}
     found = {name: dataset for name, dataset in named.items() if isinstance(dataset, RecordDataset)}
     return {name: dataset for name, dataset in found.items() if name in free or dataset.exists()}
 
@@ -90,12 +89,18 @@ def _conversations(records: Mapping[str, RecordDataset], rows: Mapping[str, Sequ
             yield Conversation(records[name].source, row["row"], row["messages"], responses)
 
 
-def _record(catalog: CatalogProtocol, set_aside: list[SetAside]) -> None:
-    """Writes the rows that the run does not use to the dataset ``quarantine``, and says how many there are."""
+def _record(catalog: CatalogProtocol, checked: Container[str], set_aside: list[SetAside]) -> None:
+    """Keeps the rows that no run uses in the dataset ``quarantine``, and says how many there are.
+
+    A part of the run checks a part of the data; what was found in the others stays listed.
+    """
     dataset = catalog.get("quarantine")
-    if dataset is None or not (set_aside or dataset.exists()):
+    if dataset is None:
         return
-    dataset.save([row._asdict() for row in set_aside])
+    before = dataset.load() if dataset.exists() else []
+    now = [row for row in before if row["dataset"] not in checked] + [row._asdict() for row in set_aside]
+    if now != before:
+        dataset.save(now)
     if set_aside:
         file = dataset._describe()["filepath"]
         logger.warning("%d rows of the data are not used; which ones and why: %s", len(set_aside), file)
