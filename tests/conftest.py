@@ -1,7 +1,10 @@
 """A tiny real model, so that whatever can run for real does."""
 
+import json
 import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,11 +16,32 @@ from hypothesis import settings
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from selfie.checkpoints import Checkpoint
-from selfie.world.language import make_tokenizer
+from selfie.world.language import all_prompts, make_tokenizer
+
+PROJECT = Path(__file__).parents[1]
+CATALOG = """
+seed_preferences:
+  type: selfie.datasets.PreferenceDataset
+  filepath: ${globals:data}/01_raw/seed_preferences.jsonl
+prompts:
+  type: selfie.datasets.PromptDataset
+  filepath: ${globals:data}/01_raw/prompts.jsonl
+evaluation_prompts:
+  type: selfie.datasets.PromptDataset
+  filepath: ${globals:data}/01_raw/evaluation_prompts.jsonl
+initial_model:
+  type: selfie.datasets.CheckpointDataset
+  filepath: ${globals:model}
+"""
 
 torch.set_num_threads(1)
 settings.register_profile("selfie", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("selfie")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``make bad-inputs`` sets it."""
+    parser.addoption("--write", action="store_true", help="write docs/bad_inputs.md from what the errors said")
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +101,24 @@ def fp32_checkpoint(tiny_checkpoint: Checkpoint) -> Checkpoint:
 def tiny_model(tiny_checkpoint: Checkpoint) -> LlamaForCausalLM:
     """A fresh copy in fp32 on the CPU."""
     return LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="session")
+def own_project(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Checkpoint) -> Path:
+    """A user's own: ``conf/`` with the environment ``mine``, three good files in ``data/01_raw``, ``model/``."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copytree(PROJECT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    mine = Path(shutil.copytree(folder / "conf/test", folder / "conf/mine"))
+    (mine / "catalog.yml").write_text(CATALOG)
+    shape = (mine / "globals.yml").read_text().replace("preparation: world", "preparation: none")
+    (mine / "globals.yml").write_text(f"{shape}data: {folder / 'data'}\nmodel: {folder / 'model'}\n")
+    (mine / "parameters.yml").write_text((mine / "parameters.yml").read_text() + "max_set_aside: 0.0\n")
+    shutil.copytree(tiny_checkpoint.source, folder / "model")
+    raw = folder / "data/01_raw"
+    raw.mkdir(parents=True)
+    prompts = iter(all_prompts()[1:])
+    pair = {"chosen": "w00 w01", "rejected": "w02"}
+    for name, count, rest in (("seed_preferences", 8, pair), ("prompts", 81, {}), ("evaluation_prompts", 6, {})):
+        rows = [json.dumps({"prompt": next(prompts), **rest}) for _ in range(count)]
+        (raw / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    return folder

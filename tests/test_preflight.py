@@ -110,7 +110,7 @@ def test_all_wrong_parameters_are_named_at_once(base: dict[str, Any]):
 
 @pytest.fixture
 def parameters(base: dict[str, Any]) -> Parameters:
-    changes = {"prompts_per_iteration": [6, 4], "generation": {"engine": "transformers"}}
+    changes = {"max_length": 128, "prompts_per_iteration": [6, 4], "generation": {"engine": "transformers"}}
     return check_parameters(base, changes)
 
 

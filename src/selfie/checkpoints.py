@@ -1,12 +1,16 @@
 """Handles on model checkpoints: nodes pass a folder, never a torch module."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from selfie.errors import ModelError
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 
 def compute_device() -> torch.device:
@@ -42,9 +46,11 @@ class Checkpoint:
         self.check_files()
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.source, revision=self.revision, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever a damaged file leads transformers into
             raise ModelError(
-                self.source, f"its tokenizer can't be read ({error})", "save one with tokenizer.save_pretrained()"
+                self.source,
+                f"its tokenizer can't be read ({error!r:.300})",
+                "save one with tokenizer.save_pretrained()",
             ) from error
         if not tokenizer.chat_template:
             raise ModelError(
@@ -59,7 +65,7 @@ class Checkpoint:
         return tokenizer
 
     def check_files(self) -> None:
-        """Raises ModelError, reading no weights, where a local folder lacks what a checkpoint needs."""
+        """Raises ModelError, reading no weights, where a local folder lacks what a checkpoint needs or holds code."""
         folder = Path(self.source)
         if not folder.exists():
             if self.revision is None:
@@ -76,3 +82,50 @@ class Checkpoint:
         ):
             if not any(folder.glob(pattern)):
                 raise ModelError(self.source, f"the folder has no {what}", "save model and tokenizer into it again")
+        _refuse_code(folder)
+        _check_weights(folder)
+
+
+def _refuse_code(folder: Path) -> None:
+    """Nothing in a checkpoint may run: neither pickles nor Python files, nor a configuration that asks for them."""
+    for file in sorted(folder.iterdir()):
+        if file.suffix in PICKLES:
+            raise ModelError(
+                str(file), "it is a pickle, which runs code when it is read", "delete it: safetensors are all it takes"
+            )
+        if file.suffix == ".py":
+            raise ModelError(str(file), "a checkpoint's own code is never run", "delete it, or use another model")
+    for file in sorted(folder.glob("*config.json")):
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ModelError(
+                str(file), f"it is not JSON ({error})", "save model and tokenizer into it again"
+            ) from error
+        if not isinstance(settings, dict):
+            raise ModelError(str(file), "it is not a JSON object", "save model and tokenizer into it again")
+        if "auto_map" in settings:
+            raise ModelError(
+                str(file),
+                "it asks for code of its own (auto_map), which is never run",
+                "remove auto_map if transformers knows the architecture, else use another model",
+            )
+
+
+def _check_weights(folder: Path) -> None:
+    """Reads the headers alone: they say how long each file must be."""
+    remedy = "copy or save the model again"
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(str(index), f"it lists no shards ({error!r})", remedy) from error
+        missing = sorted(str(name) for name in shards if not (folder / str(name)).is_file())
+        if missing:
+            raise ModelError(str(index), f"{missing[0]} is not there", remedy)
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(str(file), f"the weights are damaged ({error})", remedy) from error

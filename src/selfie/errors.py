@@ -2,13 +2,19 @@
 
 import click
 
+from selfie.redaction import redact
+
 
 class UserError(click.ClickException):
-    """Something the user can mend. Kedro's command line prints the message alone, without a traceback."""
+    """Something the user can mend. Kedro's command line prints the message alone, without a traceback.
+
+    Secrets are taken out of it: errors name URLs, and go to the log and to MLflow.
+    """
 
     exit_code = 2
 
     def __init__(self, where: str, problem: str, remedy: str):
+        where, problem, remedy = map(redact, (where, problem, remedy))
         super().__init__(f"{where}: {problem}\n  → {remedy}")
         self.where, self.problem, self.remedy = where, problem, remedy
 

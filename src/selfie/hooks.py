@@ -5,6 +5,7 @@ import os
 import resource
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,7 +16,9 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from rich.console import Console
 
+from selfie.configuration import check_datasets, check_paths, read_configuration
 from selfie.preflight import announce, check_inputs, check_parameters
+from selfie.redaction import redact_logs
 from selfie.reporting.report import terminal_table
 from selfie.shape import choose_shape, current_shape
 
@@ -30,12 +33,18 @@ class PreflightHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Shapes the pipelines as the environment says and checks all parameters."""
-        self.parameters = check_parameters(context.config_loader["parameters"], context._runtime_params or {})
-        choose_shape(context.config_loader["globals"], self.parameters)
+        redact_logs()
+        configuration = read_configuration(context.config_loader)
+        self.parameters = check_parameters(configuration["parameters"], context._runtime_params or {})
+        choose_shape(configuration["globals"], self.parameters)
+        written = Path(context.project_path, configuration["globals"]["data"])
+        self.data_folders = {Path(context.project_path, "data"), written}
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Reads what the user brings and says what will run."""
+        check_datasets(pipeline.datasets(), catalog)
+        check_paths(pipeline.datasets(), catalog, self.data_folders)
         rows = check_inputs(pipeline, catalog, self.parameters, current_shape().iterations)
         logger.info(announce(pipeline, catalog, self.parameters, rows))
 

@@ -8,14 +8,14 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class GenerationParameters(_Strict):
     """How responses are sampled (SPA: 2 samples at temperature 0.7, at most 300 new tokens)."""
 
     engine: Literal["auto", "transformers", "vllm"]
-    samples_per_prompt: Annotated[int, Field(ge=2)]
+    samples_per_prompt: Annotated[int, Field(ge=2, le=1000)]
     temperature: PositiveFloat
     top_p: Annotated[float, Field(gt=0, le=1)]
     max_new_tokens: PositiveInt
@@ -63,8 +63,8 @@ class JudgingParameters(_Strict):
 class OptimizerParameters(_Strict):
     """How a model is trained, whatever the loss."""
 
-    learning_rate: PositiveFloat
-    epochs: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    epochs: Annotated[int, Field(ge=1, le=1000)]
     batch_size: PositiveInt
     """Pairs per optimiser step, over all processes."""
     micro_batch_size: PositiveInt
@@ -142,7 +142,7 @@ class WorldParameters(_Strict):
 class Parameters(_Strict):
     """All of them, as in ``conf/*/parameters*.yml``."""
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     method: str | None = None
     """Which of ``methods.yml`` was laid over the other parameters, if one was."""
     iterations: Annotated[int, Field(ge=0)] | None = None
@@ -156,6 +156,8 @@ class Parameters(_Strict):
     """The annotator that stands for the human, where there is one: it audits, and the loop never sees it."""
     seed_pairs: PositiveInt | None = None
     """Human-labelled pairs that are used, the first ones; all by default."""
+    max_set_aside: Fraction
+    """Share of a data set's rows that may fail the data gate and be set aside; if more do, the run stops."""
     prompts_per_iteration: list[PositiveInt]
     """Fresh prompts for iterations 1, 2, …; no prompt is used twice."""
     generation: GenerationParameters
@@ -167,6 +169,14 @@ class Parameters(_Strict):
     """Of the judge ``reward_model``, where it is trained on the seed pairs."""
     seed_labelling: SeedLabellingParameters | None = None
     world: WorldParameters | None = None
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        needs = {"generation": self.generation.max_new_tokens, "evaluation": self.evaluation.max_new_tokens}
+        for name, tokens in needs.items():
+            if tokens >= self.max_length:
+                raise ValueError(f"{name}.max_new_tokens {tokens} leaves no room for a prompt in max_length")
+        return self
 
     @model_validator(mode="after")
     def _check_gold(self) -> Self:

@@ -1,7 +1,8 @@
 """Checks before expensive work starts, and one line on what is about to happen."""
 
 import difflib
-from collections.abc import Mapping
+import logging
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,13 +12,18 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, ValidationError
 
 from selfie.checkpoints import Checkpoint, compute_device
+from selfie.datasets import RecordDataset
+from selfie.datasets.readers import Row
 from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.estimate import estimate_seconds
+from selfie.gate import COMPARED, SetAside, outliers, screen
 from selfie.generation.engine import choose_engine
+from selfie.model_gate import Conversation, check_conversations, check_model
 from selfie.parameters import Parameters
 
+logger = logging.getLogger(__name__)
 SECONDS_PER_MINUTE = 60
-USER_DATA = ("seed_preferences", "evaluation_prompts", "prompts")
+USER_DATA = ("seed_preferences", "heldout_preferences", "evaluation_prompts", "prompts")
 
 
 def check_parameters(configured: Mapping[str, Any], runtime: Mapping[str, Any]) -> Parameters:
@@ -41,7 +47,7 @@ def check_parameters(configured: Mapping[str, Any], runtime: Mapping[str, Any]) 
 def check_inputs(
     pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, iterations: int
 ) -> dict[str, int]:
-    """Reads and checks what the run takes from the user: data, model, engine.
+    """Reads and checks what the run takes from the user: data, model, engine. Rows that fail are set aside.
 
     Returns:
         The number of rows of each data set.
@@ -50,13 +56,54 @@ def check_inputs(
         DataError, ModelError, ConfigurationError: it can't be used.
     """
     free = pipeline.inputs()
-    data = {name: _load(catalog, name) for name in USER_DATA if name in free}
-    if "prompts" in data:
-        _check_enough(len(data["prompts"]), parameters.prompts_per_iteration, iterations)
-    if "initial_model" in free:
-        _load(catalog, "initial_model").load_tokenizer()
     choose_engine(parameters.generation.engine)
-    return {name: len(rows) for name, rows in data.items()}
+    checkpoint = _load(catalog, "initial_model") if "initial_model" in free else None
+    tokenizer = check_model(checkpoint, parameters) if checkpoint else None
+    records = _records(free, catalog)
+    rows, set_aside = screen(records, parameters, tokenizer)
+    counts = {name: len(kept) for name, kept in rows.items()}
+    counts |= {name: len(_load(catalog, name)) for name in USER_DATA if name in free and name not in records}
+    if "prompts" in free:
+        _check_enough(counts["prompts"], parameters.prompts_per_iteration, iterations)
+    if checkpoint and tokenizer:
+        check_conversations(checkpoint.source, tokenizer, _conversations(records, rows))
+    for name, kept in rows.items():
+        for line in outliers(name, kept):
+            logger.info(line)
+    _record(catalog, records, set_aside)
+    return counts
+
+
+def _records(free: set[str], catalog: CatalogProtocol) -> dict[str, RecordDataset]:
+    """The user's data sets that the run reads, and those that their rows are compared with."""
+    wanted = free | {kept for kept, other in COMPARED if other in free}
+    named = {name: catalog.get(name) for name in USER_DATA if name in wanted and name in catalog}
+    found = {name: dataset for name, dataset in named.items() if isinstance(dataset, RecordDataset)}
+    return {name: dataset for name, dataset in found.items() if name in free or dataset.exists()}
+
+
+def _conversations(records: Mapping[str, RecordDataset], rows: Mapping[str, Sequence[Row]]) -> Iterator[Conversation]:
+    for name, kept in rows.items():
+        for row in kept:
+            responses = (row["chosen"], row["rejected"]) if "chosen" in row else ()
+            yield Conversation(records[name].source, row["row"], row["messages"], responses)
+
+
+def _record(catalog: CatalogProtocol, checked: Container[str], set_aside: list[SetAside]) -> None:
+    """Keeps the rows that no run uses in the dataset ``quarantine``, and says how many there are.
+
+    A part of the run checks a part of the data; what was found in the others stays listed.
+    """
+    dataset = catalog.get("quarantine")
+    if dataset is None:
+        return
+    before = dataset.load() if dataset.exists() else []
+    now = [row for row in before if row["dataset"] not in checked] + [row._asdict() for row in set_aside]
+    if now != before:
+        dataset.save(now)
+    if set_aside:
+        file = dataset._describe()["filepath"]
+        logger.warning("%d rows of the data are not used; which ones and why: %s", len(set_aside), file)
 
 
 def _load(catalog: CatalogProtocol, name: str) -> Any:
@@ -67,7 +114,9 @@ def _load(catalog: CatalogProtocol, name: str) -> Any:
         error: BaseException | None = wrapped
         while error is not None and not isinstance(error, UserError):
             error = error.__cause__
-        raise error or wrapped from None
+        if error is None:
+            raise DataError(f"dataset {name}", str(wrapped), "run the pipeline that makes it, or mend it") from wrapped
+        raise error from None
 
 
 def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, rows: dict[str, int]) -> str:

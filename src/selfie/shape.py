@@ -11,6 +11,7 @@ from selfie.errors import ConfigurationError
 from selfie.parameters import Parameters
 
 JUDGE_MODELS = {"llm": "previous_policy", "reward_model": "reward_model"}
+MOST_ITERATIONS = 100
 
 
 class Shape(BaseModel):
@@ -18,7 +19,7 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    iterations: Annotated[int, Field(ge=0)] = 2
+    iterations: Annotated[int, Field(ge=0, le=MOST_ITERATIONS)] = 2
     """0: only seeding."""
     preparation: Literal["gguf", "world", "none"] = "gguf"
     """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
@@ -74,6 +75,7 @@ def _from_environment() -> dict[str, int]:
     value = os.environ.get("SELFIE_ITERATIONS")
     if value is None:
         return {}
-    if not value.isdigit() or int(value) < 0:
-        raise ConfigurationError("SELFIE_ITERATIONS", f"{value!r} is not a number of iterations", "set it to 0 or more")
+    if not (value.isascii() and value.isdigit() and int(value[:9]) <= MOST_ITERATIONS):
+        problem = f"{value!r:.40} is not a number of iterations"
+        raise ConfigurationError("SELFIE_ITERATIONS", problem, f"set it to a number from 0 to {MOST_ITERATIONS}")
     return {"iterations": int(value)}

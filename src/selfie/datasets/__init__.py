@@ -2,7 +2,7 @@
 
 from selfie.datasets.committed import CommittedDataset
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
-from selfie.datasets.records import PreferenceDataset, PromptDataset
+from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
 from selfie.datasets.rows import RowsDataset
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "PackagedGGUFDataset",
     "PreferenceDataset",
     "PromptDataset",
+    "RecordDataset",
     "RowsDataset",
     "WorkspaceDataset",
 ]

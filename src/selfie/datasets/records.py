@@ -1,32 +1,36 @@
 """What the user brings: preference pairs and prompts, from JSONL, JSON, CSV, Parquet or the Hugging Face hub.
 
-Every row is checked on load; an error names the file, the row and the remedy.
+Every row is checked on load; an error names the file, the row and the remedy. The data gate sets rows aside first,
+where they are few (:mod:`selfie.gate`).
 """
 
-import csv
-import io
 import json
 import logging
 import random
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fsspec
-import pyarrow
-import pyarrow.parquet
 from datasets import Dataset, load_dataset
 from kedro.io import AbstractDataset, DatasetError
 
+from selfie.datasets.readers import Problem, Row, read_file
 from selfie.errors import DataError
 from selfie.randomness import derive_seed
+from selfie.redaction import redact
 
 logger = logging.getLogger(__name__)
-Row = dict[str, Any]
 SHOWN_ERRORS = 5
+ROLES = ("system", "user", "assistant")
+LONGEST_TEXT = 1_000_000  # characters; no model's context holds a quarter of it
+# The control characters of Unicode, but for those that are white space: no text needs them, terminals obey them.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+_VISIBLE = re.compile(r"[^\s\u200b-\u200f\u2060\ufeff]")  # neither white space nor a character of no width
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-class _RecordDataset(AbstractDataset[None, Dataset]):
+class RecordDataset(AbstractDataset[None, Dataset]):
     """Reads rows, renames columns, checks every row.
 
     Args:
@@ -66,18 +70,38 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
         self._columns = {field: (columns or {}).get(field, field) for field in self.fields}
         self._shuffle_seed, self._rows = shuffle_seed, rows
         self._share, self._max_characters = share, max_characters
+        self._set_aside: frozenset[int] = frozenset()
         self.metadata = metadata
 
     @property
     def source(self) -> str:
-        """What error messages call the data."""
-        return self._filepath or f"hub dataset {self._hub}"
+        """What messages call the data: without the password that a URL may hold."""
+        return redact(self._filepath or f"hub dataset {self._hub}")
 
     def load(self) -> Dataset:
-        """The checked rows.
+        """The checked rows, without those that were set aside.
 
         Raises:
             DataError: the file or a row can't be used.
+        """
+        rows, problems = self.inspect()
+        problems = [problem for problem in problems if problem.row not in self._set_aside]
+        fatal = [problem for problem in problems if problem.fatal]
+        if fatal:
+            raise self.refusal(fatal)
+        if problems:
+            logger.warning("%s: %d rows come more than once and count once", self.source, len(problems))
+        left_out = self._set_aside | {problem.row for problem in problems}
+        rows = [row for row in rows if row["row"] not in left_out]
+        if not rows:
+            raise DataError(self.source, "no row is left", "mend the rows that are set aside, or bring more")
+        return Dataset.from_list(rows)
+
+    def inspect(self) -> tuple[list[Row], list[Problem]]:
+        """All rows that can be used alone, in the project's form, and what is wrong with the others or between rows.
+
+        Raises:
+            DataError: the file as a whole can't be used.
         """
         numbered = list(self._read())
         if self._shuffle_seed is not None:
@@ -87,71 +111,65 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
             raise DataError(self.source, "there are no rows", "add at least one, or name another file in the catalog")
         rows, problems = [], []
         for number, row in numbered:
+            if isinstance(row, Problem):
+                problems.append(row)
+                continue
             try:
                 rows.append({**self.check({k: row.get(v) for k, v in self._columns.items()}), "row": number})
             except ValueError as error:
-                problems.append((number, error))
-        problems.extend(self.check_together(rows))
-        self._raise(problems)
+                problems.append(Problem(number, *error.args))
         rows = self._select(rows)
-        if not rows:
+        if self._share is not None:  # a row that can't be used has no prompt; each counts in one share
+            problems = [problem for problem in problems if self._is_in_share(str(problem.row))]
+        if not rows and not problems:
             raise DataError(self.source, "no row is left", "widen `share` or `max_characters` in the catalog")
-        return Dataset.from_list(rows)
+        return rows, problems + self.check_together(rows)
 
     def _select(self, rows: list[Row]) -> list[Row]:
         if self._max_characters is not None:
             rows = [row for row in rows if self._longest(row) <= self._max_characters]
         if self._share is not None:
-            first, end = self._share
-            ranked = sorted((_rank(row["prompt_id"]), index) for index, row in enumerate(rows))
-            rows = [rows[index] for rank, index in ranked if first <= rank < end]
+            rows = sorted((row for row in rows if self._is_in_share(row["prompt_id"])), key=_row_rank)
         return rows
+
+    def _is_in_share(self, name: str) -> bool:
+        first, end = self._share or (0.0, 1.0)
+        return first <= _rank(name) < end
 
     def _longest(self, row: Row) -> int:
         return max(
             len(text) for text in (row["messages"][-1]["content"], row.get("chosen", ""), row.get("rejected", ""))
         )
 
+    def set_aside(self, rows: Iterable[int]) -> None:
+        """Rows, by number, that ``load`` leaves out from now on."""
+        self._set_aside = frozenset(rows)
+
+    def refusal(self, problems: list[Problem]) -> DataError:
+        """The error that names the first of the problems in full, and some of the others."""
+        first, *others = sorted(problems)
+        problem = "; also ".join([first.problem, *(f"row {p.row}: {p.problem}" for p in others[: SHOWN_ERRORS - 1])])
+        if len(problems) > SHOWN_ERRORS:
+            problem += f"; and {len(problems) - SHOWN_ERRORS} more rows"
+        return DataError(f"{self.source}, row {first.row}", problem, first.remedy)
+
     def check(self, row: Row) -> Row:
         """One row in the project's form. Raises ValueError(problem, remedy)."""
         messages = _messages(row["prompt"], "prompt")
         if messages[-1]["role"] != "user":
             raise ValueError("`prompt` does not end with the user's turn", "end it before the assistant answers")
+        _check_turns(messages, "prompt")
         return {"prompt_id": f"{derive_seed(json.dumps(messages)):016x}", "messages": messages}
 
-    def check_together(self, rows: list[Row]) -> list[tuple[int, ValueError]]:
+    def check_together(self, rows: list[Row]) -> list[Problem]:
         """What only shows between rows."""
         return []
 
-    def _raise(self, problems: list[tuple[int, ValueError]]) -> None:
-        if not problems:
-            return
-        number, first = problems[0]
-        problem, remedy = first.args
-        others = [f"row {n}: {error.args[0]}" for n, error in problems[1:SHOWN_ERRORS]]
-        if others:
-            problem += "; also " + "; ".join(others)
-        if len(problems) > SHOWN_ERRORS:
-            problem += f"; and {len(problems) - SHOWN_ERRORS} more rows"
-        raise DataError(f"{self.source}, row {number}", problem, remedy)
-
-    def _read(self) -> Iterator[tuple[int, Row]]:
-        """Numbered rows; text files count lines from 1, the others rows from 0."""
+    def _read(self) -> Iterator[tuple[int, Row | Problem]]:
         if self._hub is not None:
             yield from enumerate(load_dataset(self._hub, split=self._split, revision=self._revision))
-            return
-        path = str(self._filepath)
-        suffix = Path(path.removesuffix(".gz")).suffix
-        readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-        if suffix not in readers:
-            raise DataError(path, f"the format {suffix!r} is not known", f"use one of {', '.join(readers)}")
-        try:
-            yield from readers[suffix](path)
-        except FileNotFoundError as error:
-            raise DataError(path, "the file does not exist", "create it, or name another one in the catalog") from error
-        except UnicodeDecodeError as error:
-            row = error.object[: error.start].count(b"\n") + 1
-            raise DataError(f"{path}, row {row}", "it is not UTF-8", "save the file as UTF-8") from error
+        else:
+            yield from read_file(str(self._filepath))
 
     def _exists(self) -> bool:
         return self._hub is not None or fsspec.core.url_to_fs(self._filepath)[0].exists(self._filepath)
@@ -160,10 +178,11 @@ class _RecordDataset(AbstractDataset[None, Dataset]):
         raise DatasetError(f"{self.source} is the user's and is never written")
 
     def _describe(self) -> dict[str, Any]:
-        return {"source": self.source, "revision": self._revision, "columns": self._columns, "rows": self._rows}
+        read = {"columns": self._columns, "rows": self._rows, "set_aside": sorted(self._set_aside)}
+        return {"source": self.source, "revision": self._revision, **read}
 
 
-class PromptDataset(_RecordDataset):
+class PromptDataset(RecordDataset):
     """Prompts: a string, or a conversation (``[{"role": …, "content": …}, …]``) that ends with the user's turn.
 
     A prompt that comes again is left out: its samples would be the same.
@@ -171,15 +190,11 @@ class PromptDataset(_RecordDataset):
 
     fields = ("prompt",)
 
-    def load(self) -> Dataset:
-        rows = super().load()
-        first = {prompt_id: index for index, prompt_id in reversed(list(enumerate(rows["prompt_id"])))}
-        if len(first) < len(rows):
-            logger.warning("%s: %d prompts come more than once and count once", self.source, len(rows) - len(first))
-        return rows.select(sorted(first.values()))
+    def check_together(self, rows: list[Row]) -> list[Problem]:
+        return _repeats(rows, ("prompt_id",))
 
 
-class PreferenceDataset(_RecordDataset):
+class PreferenceDataset(RecordDataset):
     """Preference pairs: a prompt and two responses; a response may be a string or a conversation that ends with it.
 
     ``chosen_finish_reason`` and ``rejected_finish_reason`` are optional and ``stop`` by default; ``length`` says that
@@ -189,30 +204,46 @@ class PreferenceDataset(_RecordDataset):
     fields = ("prompt", "chosen", "rejected", "chosen_finish_reason", "rejected_finish_reason")
 
     def check(self, row: Row) -> Row:
-        chosen, rejected = (_response(row[name], name) for name in ("chosen", "rejected"))
+        prompt = super().check(row)
+        chosen, rejected = (_response(row[name], name, prompt["messages"]) for name in ("chosen", "rejected"))
         if chosen == rejected:
             raise ValueError("chosen and rejected are identical", "remove the pair: it says nothing")
         reasons = {name: row[name] or "stop" for name in self.fields if name.endswith("finish_reason")}
         for name, reason in reasons.items():
             if reason not in ("stop", "length"):
-                raise ValueError(f"`{name}` is {reason!r}", "write stop or length, or leave it out")
-        return {**super().check(row), "chosen": chosen, "rejected": rejected, **reasons}
+                raise ValueError(f"`{name}` is {reason!r:.80}", "write stop or length, or leave it out")
+        return {**prompt, "chosen": chosen, "rejected": rejected, **reasons}
 
-    def check_together(self, rows: list[Row]) -> list[tuple[int, ValueError]]:
+    def check_together(self, rows: list[Row]) -> list[Problem]:
         preferred: dict[tuple, int] = {}
+        for row in rows:
+            preferred.setdefault((row["prompt_id"], row["chosen"], row["rejected"]), row["row"])
         problems = []
         for row in rows:
             opposite = preferred.get((row["prompt_id"], row["rejected"], row["chosen"]))
             if opposite is not None:
                 problem = f"it contradicts row {opposite}: the same responses, preferred the other way round"
-                problems.append((row["row"], ValueError(problem, "keep one of the two rows")))
-            preferred.setdefault((row["prompt_id"], row["chosen"], row["rejected"]), row["row"])
-        return problems
+                problems.append(Problem(row["row"], problem, "keep one of the two rows, or neither"))
+        return problems + _repeats(rows, ("prompt_id", "chosen", "rejected"))
 
 
-def _rank(prompt_id: str) -> float:
+def _repeats(rows: list[Row], names: tuple[str, ...]) -> list[Problem]:
+    first: dict[tuple, int] = {}
+    problems = []
+    for row in rows:
+        before = first.setdefault(tuple(row[name] for name in names), row["row"])
+        if before != row["row"]:
+            problems.append(Problem(row["row"], f"it repeats row {before}", "it counts once: remove it", fatal=False))
+    return problems
+
+
+def _rank(name: str) -> float:
     """A prompt's place in a fixed random order, in [0, 1)."""
-    return derive_seed("share", prompt_id) / 2**63
+    return derive_seed("share", name) / 2**63
+
+
+def _row_rank(row: Row) -> float:
+    return _rank(row["prompt_id"])
 
 
 def _messages(value: Any, name: str) -> list[dict[str, str]]:
@@ -224,66 +255,50 @@ def _messages(value: Any, name: str) -> list[dict[str, str]]:
         raise ValueError(
             f"`{name}` is neither text nor a list of messages", 'write text, or [{"role": …, "content": …}, …]'
         )
-    if any(not message["content"].strip() for message in value):
-        raise ValueError(f"`{name}` is empty", "fill it or remove the row")
+    for message in value:
+        _check_text(message["content"], name)
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
 def _is_message(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.get("role") in ("system", "user", "assistant")
-        and isinstance(value.get("content"), str)
-    )
+    return isinstance(value, dict) and value.get("role") in ROLES and isinstance(value.get("content"), str)
 
 
-def _response(value: Any, name: str) -> str:
-    message = _messages(value, name)[-1]
-    if isinstance(value, list) and message["role"] != "assistant":
+def _check_text(text: str, name: str) -> None:
+    if not _VISIBLE.search(text):
+        raise ValueError(f"`{name}` is empty", "fill it or remove the row")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"`{name}` has {len(text):,} characters, more than {LONGEST_TEXT:,}", "shorten or remove it")
+    found = _SURROGATE.search(text)
+    if found:
+        problem = f"`{name}` holds half a character (the lone surrogate U+{ord(found.group()):04X})"
+        raise ValueError(problem, "write the whole character, or remove it")
+    found = _CONTROL.search(text)
+    if found:
+        raise ValueError(f"`{name}` holds the control character U+{ord(found.group()):04X}", "remove it")
+
+
+def _check_turns(messages: list[dict[str, str]], name: str) -> None:
+    """Chat templates differ in what they make of other orders, and many fail."""
+    roles = [message["role"] for message in messages]
+    turns = roles[1:] if roles[0] == "system" else roles
+    if "system" in turns:
+        raise ValueError(f"`{name}` has a system turn that is not the first", "move it to the beginning")
+    if any(role != ("user", "assistant")[number % 2] for number, role in enumerate(turns)):
+        raise ValueError(
+            f"`{name}` does not alternate between user and assistant ({', '.join(roles)})",
+            "let the user begin, and one follow the other",
+        )
+
+
+def _response(value: Any, name: str, prompt: list[dict[str, str]]) -> str:
+    *before, last = _messages(value, name)
+    if isinstance(value, list) and last["role"] != "assistant":
         raise ValueError(f"`{name}` does not end with the assistant's turn", "end the conversation with the response")
-    return message["content"]
+    if before and _stripped(before) != _stripped(prompt):
+        raise ValueError(f"`{name}` answers another conversation than `prompt`", "make both begin with the same turns")
+    return last["content"]
 
 
-def _read_jsonl(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb", compression="infer") as stream:
-        text = stream.read().decode("utf-8-sig")  # as a whole, so that a decoding error knows its row
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, row {number}", f"it is not JSON ({error})", "one JSON object a line"
-                ) from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, row {number}", "it is not a JSON object", 'write {"prompt": …} a line')
-            yield number, row
-
-
-def _read_json(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb", compression="infer") as stream:
-        text = stream.read().decode("utf-8-sig")
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"it is not JSON ({error})", "write a list of objects, or use .jsonl") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(path, "it is not a list of objects", "write [{…}, {…}], or use .jsonl")
-    yield from enumerate(rows)
-
-
-def _read_csv(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb", compression="infer") as stream:
-        text = stream.read().decode("utf-8-sig")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    for row in reader:
-        yield reader.line_num, row
-
-
-def _read_parquet(path: str) -> Iterator[tuple[int, Row]]:
-    with fsspec.open(path, "rb", compression="infer") as stream:
-        try:
-            rows = pyarrow.parquet.read_table(stream).to_pylist()
-        except pyarrow.ArrowInvalid as error:
-            raise DataError(path, f"it is not a Parquet file ({error})", "write it again") from error
-    yield from enumerate(rows)
+def _stripped(messages: list[dict[str, str]]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"].strip()) for message in messages]

@@ -4,20 +4,14 @@ import logging
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
+from selfie.chat import render
 from selfie.checkpoints import Checkpoint
 from selfie.errors import DataError
 from selfie.generation.engine import Request, Sampling, open_engine
 from selfie.randomness import derive_seed
 
 logger = logging.getLogger(__name__)
-
-
-def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
-    """A conversation as token ids, up to where the assistant begins to speak."""
-    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
-    return list(encoded["input_ids"])
 
 
 def sample_responses(

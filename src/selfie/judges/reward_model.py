@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
+from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import ModelError
 from selfie.parameters import OptimizerParameters
@@ -41,8 +42,7 @@ def reward_model_scores(
         model.config.get_text_config().pad_token_id = -1
     tokenizer = checkpoint.load_tokenizer()
     conversations = [_conversation(p, r) for p, r in zip(prompts, responses, strict=True)]
-    encoded: Any = tokenizer.apply_chat_template(conversations, tokenize=True, return_dict=True)
-    rows = encoded["input_ids"]
+    rows = [render(tokenizer, conversation, add_generation_prompt=False) for conversation in conversations]
     rewards = torch.empty(len(rows), dtype=torch.float64)
     # Rows of one length together: no padding, after which models look for the last token in different ways.
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))

@@ -31,6 +31,7 @@ from mlflow.entities import (
     RunTag,
 )
 
+from selfie.redaction import move_credentials, redact
 from selfie.reporting.summary import policy_name
 from selfie.tracking.metrics import numbers, training_curve
 
@@ -43,7 +44,10 @@ class MlflowHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Reads ``mlflow.yml``."""
-        self.settings = context.config_loader["mlflow"]
+        settings = context.config_loader["mlflow"]
+        # MLflow prints the address of every run.
+        uri = move_credentials(settings["tracking_uri"], "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+        self.settings = {**settings, "tracking_uri": uri}
         self.project = Path(context.project_path)
         self.parameters = context.params
 
@@ -108,7 +112,7 @@ class MlflowHooks:
     def on_pipeline_error(self, error: Exception) -> None:
         """Closes the runs as failed, with the error's first line."""
         if hasattr(self, "parent"):
-            self.client.set_tag(self.parent, "error", str(error).split("\n", 1)[0][:500])
+            self.client.set_tag(self.parent, "error", redact(str(error)).split("\n", 1)[0][:500])
             self._close("FAILED")
 
     def _experiment(self, name: str) -> str:

@@ -3,9 +3,9 @@
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
+from selfie.chat import encode_text, render
 from selfie.checkpoints import Checkpoint
 from selfie.errors import DataError
-from selfie.generation.sample import render
 from selfie.scoring.sequence_log_probs import score
 
 COLUMNS = (
@@ -51,7 +51,7 @@ def tokenize(preferences: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
 
 def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: str) -> list[int]:
     end = [tokenizer.eos_token_id] if finish_reason == "stop" else []
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], *end]
+    return [*encode_text(tokenizer, text), *end]
 
 
 def with_reference(pairs: Dataset, reference: Checkpoint, batch_tokens: int) -> Dataset:

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from selfie.chat import render
 from selfie.checkpoints import Checkpoint
-from selfie.generation.sample import render
 from selfie.scoring.sequence_log_probs import pad_right, response_log_probs
 from selfie.world.language import make_tokenizer
 
