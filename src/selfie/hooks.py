@@ -16,7 +16,7 @@ from kedro.pipeline.node import Node
 from rich.console import Console
 
 from selfie.preflight import announce, check_inputs, check_parameters
-from selfie.reporting.report import terminal_table
+from selfie.reporting.tables import terminal_table
 from selfie.shape import choose_shape, current_shape
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,13 @@ from mlflow.entities import (
 from selfie.reporting.summary import policy_name
 from selfie.tracking.metrics import numbers, training_curve
 
-ARTIFACTS = {"summary": "summary.json", "report": "report.md", "progress_plot": "progress.html"}
+ARTIFACTS = {
+    "summary": "summary.json",
+    "report": "report.md",
+    "html_report": "report.html",
+    "progress_plot": "progress.html",
+}
+METRICS = ("evaluation", "labels", "diagnostics")
 
 
 class MlflowHooks:
@@ -88,14 +94,16 @@ class MlflowHooks:
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Metrics, curves, models and reports go to the run they belong to."""
         kind = dataset_name.rsplit(".", 1)[-1]
-        if kind in ("evaluation", "labels") and node.namespace:
+        if kind in METRICS and node.namespace:
             self._log_metrics(node.namespace, numbers(data))
         elif kind == "training_log" and node.namespace:
             self._log_curve(self._child(node.namespace), data)
         elif dataset_name.startswith("policy_") and node.namespace:
             self._log_model(node.namespace, dataset_name)
-        elif kind == "annotations" and node.namespace and data:
-            self.client.log_dict(self._child(node.namespace), data, "annotations.json")
+        elif kind in ("annotations", "examples") and node.namespace and data:
+            self.client.log_dict(self._child(node.namespace), data, f"{kind}.json")
+        elif kind.endswith("_plot") and node.namespace:
+            self.client.log_figure(self._child(node.namespace), data, f"{kind.removesuffix('_plot')}.html")
         elif dataset_name in ARTIFACTS:
             self._log_artifact(dataset_name, data)
 
@@ -189,7 +197,7 @@ class MlflowHooks:
     def _log_artifact(self, name: str, data: Any) -> None:
         if name == "summary":
             self.client.log_dict(self.parent, data, ARTIFACTS[name])
-        elif name == "report":
+        elif name in ("report", "html_report"):
             self.client.log_text(self.parent, data, ARTIFACTS[name])
         else:
             self.client.log_figure(self.parent, data, ARTIFACTS[name])
