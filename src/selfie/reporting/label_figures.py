@@ -7,6 +7,8 @@ from plotly.graph_objects import Box, Figure, Histogram, Scatter
 
 from selfie.reporting.figures import BLUE, GREY, ORANGE, narrow
 
+COUNTS_BELOW = -0.05  # where the reliability diagram writes the numbers of pairs
+
 
 def reliability_figure(points: list[dict[str, Any]]) -> Figure:
     """Share of right labels over the judge's probability, from :func:`selfie.diagnostics.calibration.reliability`.
@@ -24,12 +26,10 @@ def reliability_figure(points: list[dict[str, Any]]) -> Figure:
         Scatter(
             x=[point["predicted"] for point in points],
             y=[point["right"] for point in points],
-            text=[str(point["n"]) for point in points],
-            textposition="top right",
-            hovertemplate="probability %{x:.2f}: %{y:.2f} right, %{text} pairs<extra></extra>",
-            mode="lines+markers+text",
+            hovertemplate="probability %{x:.2f}: %{y:.2f} right<extra></extra>",
+            mode="lines+markers",
             line={"color": BLUE},
-            name="labels (number of pairs)",
+            name="labels (below: pairs)",
             error_y={
                 "type": "data",
                 "array": [point["right_ci"][1] - point["right"] for point in points],
@@ -38,8 +38,19 @@ def reliability_figure(points: list[dict[str, Any]]) -> Figure:
             },
         )
     )
+    figure.add_trace(
+        Scatter(
+            x=[point["predicted"] for point in points],
+            y=[COUNTS_BELOW] * len(points),
+            text=[str(point["n"]) for point in points],
+            hoverinfo="skip",
+            mode="text",
+            textfont={"size": 11, "color": GREY},
+            showlegend=False,
+        )
+    )
     figure.update_xaxes(title="probability that chosen is better", range=[0.48, 1.02])
-    figure.update_yaxes(title="share right", range=[-0.02, 1.02])
+    figure.update_yaxes(title="share right", range=[-0.1, 1.02])
     return narrow(figure, "Reliability of the labels")
 
 
