@@ -62,8 +62,7 @@ class MlflowHooks:
         self.children: dict[str, str] = {}
         self.seconds: dict[tuple[str, str], float] = {}
         self.models: dict[str, str] = {}
-        name = "+".join(run_params["pipeline_names"] or ["whole loop"])
-        run = self.client.create_run(self.experiment_id, run_name=f"{name} {run_params['run_id']}")
+        run = self.client.create_run(self.experiment_id, run_name=_run_name(run_params))
         self.parent = run.info.run_id
         flat = flatten(self.parameters)
         self.client.log_batch(
@@ -205,6 +204,13 @@ class MlflowHooks:
     def _close(self, status: str) -> None:
         for run in [*self.children.values(), self.parent]:
             self.client.set_terminated(run, status)
+
+
+def _run_name(run_params: Mapping[str, Any]) -> str:
+    """What ran, what ``--params`` changed, when: lists of runs show this alone."""
+    changed = {key: value for key, value in flatten(run_params["runtime_params"]).items() if key != "experiment"}
+    pipelines = "+".join(run_params["pipeline_names"] or ["whole loop"])
+    return " ".join([pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]])
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
