@@ -5,7 +5,10 @@ from datasets import Dataset
 
 from selfie.diagnostics import drift
 from selfie.diagnostics.drift import flips, kl_from_initial, rejudge
+from selfie.parameters import JudgingParameters
 from selfie.scoring.sequence_log_probs import score
+
+LOGIT = JudgingParameters(judge="logit", batch_tokens=4096)
 
 
 def scored(log_ratios: dict[str, list[float]]) -> Dataset:
@@ -47,10 +50,9 @@ def pairs_of(rows) -> Dataset:
     return Dataset.from_list(
         [
             {
-                "pair": n,
-                "prompt_ids": a["prompt_ids"],
-                "chosen_ids": a["response_ids"],
-                "rejected_ids": b["response_ids"],
+                **{"pair": n, "prompt_id": str(n), "prompt": f"t0a {n}", "prompt_ids": a["prompt_ids"]},
+                **{"chosen": "w00", "chosen_ids": a["response_ids"]},
+                **{"rejected": "w01", "rejected_ids": b["response_ids"]},
             }
             for n, (a, b) in enumerate(zip(rows[::2], rows[1::2], strict=True))
         ]
@@ -58,7 +60,7 @@ def pairs_of(rows) -> Dataset:
 
 
 def test_the_initial_model_itself_sees_no_margin(fp32_checkpoint, responses):
-    again = rejudge(pairs_of(responses), Dataset.from_list(responses), fp32_checkpoint, 0.1, 4096, seed=0)
+    again = rejudge(pairs_of(responses), Dataset.from_list(responses), fp32_checkpoint, LOGIT, 0.1, seed=0)
     assert again["pair"][:] == list(range(6))
     assert again["next_margin"][:] == pytest.approx([0] * 6, abs=1e-5)
 
@@ -69,14 +71,14 @@ def test_the_margin_is_the_implicit_rewards(fp32_checkpoint, responses):
         {**row, "initial_log_prob": row["initial_log_prob"] - (2 if n % 2 == 0 else 5)}
         for n, row in enumerate(responses)
     ]
-    again = rejudge(pairs_of(responses), Dataset.from_list(shifted), fp32_checkpoint, 0.1, 4096, seed=0)
+    again = rejudge(pairs_of(responses), Dataset.from_list(shifted), fp32_checkpoint, LOGIT, 0.1, seed=0)
     assert again["next_margin"][:] == pytest.approx([-0.3] * 6, abs=1e-5)
     assert flips(again["next_margin"])["flip_rate"] == 1
 
 
 def test_many_pairs_are_sampled_by_the_seed(fp32_checkpoint, responses, monkeypatch):
     monkeypatch.setattr(drift, "REJUDGED_PAIRS", 4)
-    arguments = pairs_of(responses), Dataset.from_list(responses), fp32_checkpoint, 0.1, 4096
+    arguments = pairs_of(responses), Dataset.from_list(responses), fp32_checkpoint, LOGIT, 0.1
     drawn = {seed: rejudge(*arguments, seed=seed)["pair"][:] for seed in range(5)}
     assert {len(pairs) for pairs in drawn.values()} == {4}
     assert len({tuple(pairs) for pairs in drawn.values()}) > 1

@@ -9,6 +9,8 @@ from scipy.stats import ttest_1samp
 
 from selfie.checkpoints import Checkpoint
 from selfie.diagnostics.calibration import share_interval
+from selfie.judges.rewards import response_rewards
+from selfie.parameters import JudgingParameters
 from selfie.randomness import derive_seed
 from selfie.scoring.sequence_log_probs import score
 
@@ -37,37 +39,53 @@ def kl_from_initial(scored: Dataset) -> dict[str, Any]:
     return {"kl_from_initial": float(ratios.mean()), "kl_from_initial_ci": interval}
 
 
-def rejudge(pairs: Dataset, scored: Dataset, policy: Checkpoint, beta: float, batch_tokens: int, seed: int) -> Dataset:
-    """The implicit reward's margin of the same pairs under another policy: one forward pass over at most 256 pairs.
+def rejudge(
+    pairs: Dataset, scored: Dataset, policy: Checkpoint, parameters: JudgingParameters, beta: float, seed: int
+) -> Dataset:
+    """The same pairs' margins with another policy as the judge: one pass over at most 256 pairs.
+
+    A judge that asks the policy (``logit``, ``llm``) is asked again; where the labels come from elsewhere, it is the
+    policy's implicit reward.
 
     Args:
         pairs: the labelled pairs.
         scored: the responses that they were made of, with ``initial_log_prob``.
         policy: the one that judges again.
+        parameters: of the judge.
         beta: β of the implicit reward.
-        batch_tokens: tokens (rows × longest row) of one forward pass.
         seed: draws the pairs where there are more.
 
     Returns:
-        Rows ``pair`` and ``next_margin`` = β·[log π(y_w) − log π_init(y_w)] − β·[log π(y_l) − log π_init(y_l)].
+        Rows ``pair`` and ``next_margin``, the reward of chosen minus that of rejected.
     """
     if len(pairs) > REJUDGED_PAIRS:
         rng = np.random.default_rng(derive_seed(seed, "rejudging"))
         pairs = pairs.select(np.sort(rng.choice(len(pairs), REJUDGED_PAIRS, replace=False)))
-    prompts = pairs["prompt_ids"][:]
-    responses = pairs["chosen_ids"][:] + pairs["rejected_ids"][:]
-    after = np.array(score(policy, prompts + prompts, responses, batch_tokens, "next policy"))
     known = {
         (tuple(prompt), tuple(response)): log_prob
         for prompt, response, log_prob in zip(
             scored["prompt_ids"], scored["response_ids"], scored["initial_log_prob"], strict=True
         )
     }
-    before = np.array(
-        [known[tuple(prompt), tuple(response)] for prompt, response in zip(prompts + prompts, responses, strict=True)]
+    responses = Dataset.from_list(
+        [
+            {
+                **{name: pair[name] for name in ("prompt_id", "prompt", "prompt_ids")},
+                "response": pair[side],
+                "response_ids": pair[f"{side}_ids"],
+                "initial_log_prob": known[tuple(pair["prompt_ids"]), tuple(pair[f"{side}_ids"])],
+            }
+            for pair in pairs
+            for side in ("chosen", "rejected")
+        ]
     )
-    chosen, rejected = np.split(beta * (after - before), 2)
-    return Dataset.from_dict({"pair": pairs["pair"][:], "next_margin": chosen - rejected})
+    if parameters.judge != "llm":
+        parameters = parameters.model_copy(update={"judge": "logit"})
+        prompts, sampled = responses["prompt_ids"][:], responses["response_ids"][:]
+        log_probs = score(policy, prompts, sampled, parameters.batch_tokens, "next policy")
+        responses = responses.add_column("policy_log_prob", log_probs)
+    rewards = response_rewards(responses, parameters, beta, None, policy).numpy()
+    return Dataset.from_dict({"pair": pairs["pair"][:], "next_margin": rewards[::2] - rewards[1::2]})
 
 
 def flips(next_margins: Sequence[float]) -> dict[str, Any]:

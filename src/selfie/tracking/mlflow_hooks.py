@@ -95,6 +95,10 @@ class MlflowHooks:
         kind = dataset_name.rsplit(".", 1)[-1]
         if kind in METRICS and node.namespace:
             self._log_metrics(node.namespace, numbers(data))
+        elif kind == "heldout" and node.namespace:
+            own = {name: value for name, value in data.items() if name.startswith("heldout_")}
+            self._log_metrics(node.namespace, numbers(own))
+            self.client.log_dict(self._child(node.namespace), data, "heldout.json")
         elif kind == "training_log" and node.namespace:
             self._log_curve(self._child(node.namespace), data)
         elif dataset_name.startswith("policy_") and node.namespace:

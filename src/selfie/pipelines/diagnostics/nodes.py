@@ -29,7 +29,7 @@ def rejudge_pairs(
     pairs: Dataset, scored_responses: Dataset, policy: Checkpoint, parameters: JudgingParameters, beta: float, seed: int
 ) -> Dataset:
     """The pairs' margins under the policy that was trained on them."""
-    return rejudge(pairs, scored_responses, policy, beta, parameters.batch_tokens, seed)
+    return rejudge(pairs, scored_responses, policy, parameters, beta, seed)
 
 
 def diagnose_answers(outputs: list[Record]) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from selfie.reporting.summary import policy_name, summary_of
 def summarise(
     experiment: str, initial_model: Checkpoint, timings: dict[str, Any], **results: dict[str, Any]
 ) -> dict[str, Any]:
-    """One table of all policies; ``results``: ROOM_evaluation, ROOM_labels, ROOM_diagnostics, in their order."""
+    """One table of all policies; ``results``: ROOM_evaluation, ROOM_labels, ROOM_diagnostics …, in their order."""
     rooms = [name.removesuffix("_evaluation") for name in results if name.endswith("_evaluation")]
     metrics = {
         room: {
             name: value
-            for kind in ("evaluation", "labels", "diagnostics")
+            for kind in ("heldout", "evaluation", "labels", "diagnostics")  # the training pairs' number wins
             for name, value in results.get(f"{room}_{kind}", {}).items()
         }
         for room in rooms

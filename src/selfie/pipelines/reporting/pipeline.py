@@ -5,12 +5,13 @@ from kedro.pipeline import Node, Pipeline
 from selfie.pipelines.reporting.nodes import plot_progress, summarise, write_html, write_report
 
 
-def create_pipeline(rooms: list[str]) -> Pipeline:
-    """``rooms``: the namespaces whose policies are compared, in order."""
+def create_pipeline(rooms: list[str], heldout: bool) -> Pipeline:
+    """``rooms``: the namespaces whose policies are compared, in order; ``heldout``: judged on held-out pairs too."""
     evaluations = {f"{room}_evaluation": f"{room}.evaluation" for room in rooms}
     diagnostics = {f"{room}_diagnostics": f"{room}.diagnostics" for room in rooms}
     tuned = [room for room in rooms if room != "initial"]
     labels = {f"{room}_labels": f"{room}.labels" for room in tuned}
+    judged = {f"{room}_heldout": f"{room}.heldout" for room in tuned if heldout}
     sections = {room: f"{room}.section" for room in tuned}
     return Pipeline(
         [
@@ -23,6 +24,7 @@ def create_pipeline(rooms: list[str]) -> Pipeline:
                     **evaluations,
                     **labels,
                     **diagnostics,
+                    **judged,
                 },
                 outputs="summary",
                 name="summarise",
