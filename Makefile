@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test lint mlflow viz seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo world test lint mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
 viz: install  ## look at the pipelines in kedro-viz on 127.0.0.1
 	$(BIN)/kedro viz run --include-hooks --host 127.0.0.1 --port $(VIZ_PORT) --no-browser
 
+viz-build: install  ## write kedro-viz with its previews as a static site to build/ (python -m http.server -d build)
+	$(BIN)/kedro viz build --include-hooks --include-previews
+
 seeds: install  ## make data/01_raw/seed_preferences.jsonl anew: sample the initial model, label with the gold annotator
 	$(BIN)/kedro run --pipeline seed_labelling
 
@@ -71,4 +74,4 @@ bad-inputs: install  ## put every bad input of the tests before a run, and write
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py --write
 
 clean:  ## remove everything that runs have made; the installed packages stay
-	rm -rf data/0[2-8]_* data/01_raw/world mlflow.db mlartifacts .viz
+	rm -rf data/0[2-8]_* data/01_raw/world mlflow.db mlartifacts .viz build

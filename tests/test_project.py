@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -99,17 +100,107 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
     children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
     assert set(children) == {"initial", "policy_0", "policy_1", "policy_2"}
     assert {"win_rate", "avg_length", "label_accuracy", "train_loss"} <= children["policy_2"].data.metrics.keys()
+    assert {"ece", "flip_rate", "kl_from_initial_ci_low", "repetition"} <= children["policy_2"].data.metrics.keys()
     assert children["policy_1"].data.metrics.keys() >= children["initial"].data.metrics.keys()
     assert {"git_commit", "config_hash"} <= parent.data.tags.keys()
     assert parent.data.params["training.alpha"] == "0.1"
     client = mlflow.MlflowClient()
     curve = client.get_metric_history(parent.info.run_id, "win_rate")
     assert [point.step for point in curve] == [0, 1, 2]
-    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"summary.json", "report.md"}
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {
+        "summary.json",
+        "report.md",
+        "report.html",
+    }
+    assert {file.path for file in client.list_artifacts(children["policy_2"].info.run_id)} >= {
+        "examples.json",
+        "reliability.html",
+        "margins.html",
+        "lengths.html",
+    }
     models = {model.name: model for model in client.search_logged_models([parent.info.experiment_id])}
     assert models["policy_1"].source_run_id == children["policy_1"].info.run_id
     read = client.get_run(children["policy_2"].info.run_id).inputs.model_inputs
     assert [entry.model_id for entry in read] == [models["policy_1"].model_id]
+
+
+def test_diagnostics_follow_from_what_the_run_left(whole_run):
+    """Recomputed from the stored rows with other means."""
+    from datasets import load_from_disk
+
+    measured = json.loads((whole_run / "08_reporting/test/iteration_2/diagnostics.json").read_text())
+    scored = load_from_disk(str(whole_run / "04_feature/test/iteration_2/scored_responses")).to_pandas()
+    assert measured["kl_from_initial"] == pytest.approx((scored["policy_log_prob"] - scored["initial_log_prob"]).mean())
+    low, high = measured["kl_from_initial_ci"]
+    assert low < measured["kl_from_initial"] < high
+    pairs = load_from_disk(str(whole_run / "05_model_input/test/iteration_2/pairs")).to_pandas()
+    again = load_from_disk(str(whole_run / "04_feature/test/iteration_2/rejudged_pairs")).to_pandas()
+    assert len(again) == len(pairs)
+    assert measured["flip_rate"] == (again["next_margin"] < 0).mean()
+    assert again["next_margin"].corr(pairs["margin"]) > 0.5  # the next policy has learnt these very labels
+    longer = pairs["chosen_ids"].str.len() - pairs["rejected_ids"].str.len()
+    assert measured["longer_chosen"] == pytest.approx((longer[longer != 0] > 0).mean())
+    seeding = json.loads((whole_run / "08_reporting/test/seeding/diagnostics.json").read_text())
+    assert {"longer_chosen", "distinct_2"} <= seeding.keys()
+    assert "ece" not in seeding  # a human's labels carry no probability
+
+
+def test_the_report_of_a_run_has_every_policy(whole_run):
+    page = (whole_run / "08_reporting/test/report.html").read_text(encoding="utf-8")
+    (embedded,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
+    rooms = json.loads(embedded)["rooms"]
+    assert [room["name"] for room in rooms] == ["policy_0", "policy_1", "policy_2"]
+    assert all(len(room["answers"]) == room["n_answers"] == 24 for room in rooms)
+    assert set(rooms[2]["figures"]) == {"reliability", "margins", "lengths"}
+    assert {example["kind"] for example in rooms[2]["examples"]} >= {"best", "worst"}
+
+
+def test_the_notebook_compares_the_runs(whole_run, monkeypatch):
+    """Executed in a kernel of its own against the run's MLflow."""
+    nbclient = pytest.importorskip("nbclient", reason="needs the extra `dev`")
+    pytest.importorskip("ipykernel", reason="needs the extra `dev`")
+    import nbformat
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{whole_run}/mlflow.db")
+    notebook = nbformat.read(PROJECT / "notebooks/compare_runs.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells), "clear its outputs"
+    resources = {"metadata": {"path": str(PROJECT / "notebooks")}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    table = cells[1].outputs[-1]["data"]["text/plain"]
+    assert all(name in table for name in ("initial", "policy_0", "policy_1", "policy_2"))
+    figures = [output["data"]["application/vnd.plotly.v1+json"] for output in cells[2].outputs]
+    titles = [figure["layout"]["title"]["text"] for figure in figures]
+    assert "Win rate over the initial model (%)" in titles
+    assert "KL of the labeller from the initial model (nats)" in titles
+    assert list(figures[0]["data"][0]["x"]) == ["initial", "policy_0", "policy_1", "policy_2"]
+
+
+def test_kedro_viz_shows_layers_and_previews(whole_run, tmp_path):
+    """What `make viz-build` writes, but to a folder of the test's."""
+    import fsspec
+    from kedro_viz.api.rest.responses.save_responses import save_api_responses_to_fs
+    from kedro_viz.server import load_and_populate_data
+
+    load_and_populate_data(PROJECT, env="test", include_hooks=True)
+    save_api_responses_to_fs(str(tmp_path), fsspec.filesystem("file"), is_all_previews_enabled=True)
+    graph = json.loads((tmp_path / "api/main").read_text())
+    layers = [layer for layer in graph["layers"] if layer not in ("raw", "initial")]
+    assert layers == ["seeding", "iteration_1", "iteration_2", "reporting"]
+    nodes = {node["name"]: node["id"] for node in graph["nodes"]}
+
+    def preview(name):
+        shown = json.loads((tmp_path / "api/nodes" / nodes[name]).read_text())
+        return shown["preview_type"], shown["preview"]
+
+    kind, table = preview("iteration_1.pairs")
+    assert (kind, table["columns"]) == ("TablePreview", ["prompt", "chosen", "rejected", "margin"])
+    assert len(table["data"]) == 20
+    kind, manifest = preview("policy_1")
+    assert kind == "JSONPreview"
+    assert "model.safetensors" in json.loads(manifest)["manifest"]
+    assert preview("iteration_1.margins_plot")[0] == "PlotlyPreview"
+    assert "kl_from_initial" in json.loads(preview("iteration_2.diagnostics")[1])
 
 
 @pytest.fixture(scope="module")

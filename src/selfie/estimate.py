@@ -8,6 +8,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from selfie.checkpoints import compute_device
+from selfie.diagnostics.drift import REJUDGED_PAIRS
 from selfie.parameters import Parameters
 
 PROMPT_TOKENS = 60  # a short instruction in a chat template
@@ -50,10 +51,13 @@ def _tokens(node: Node, parameters: Parameters, rows: dict[str, int]) -> tuple[f
         return 0, responses * generation.max_new_tokens
     if kind == "generate_outputs":
         return 0, rows.get("evaluation_prompts", 0) * parameters.evaluation.max_new_tokens
-    if kind == "score_responses":
-        return 2 * responses * length, 0
-    if kind == "tokenize_pairs":
-        return 2 * prompts * length, 0
+    scored = {
+        "score_responses": 2 * responses,
+        "tokenize_pairs": 2 * prompts,
+        "rejudge_pairs": 2 * min(prompts, REJUDGED_PAIRS),
+    }
+    if kind in scored:
+        return scored[kind] * length, 0
     if kind == "train_policy":
         reference = 1 if training.alpha > 0 and max(training.extrapolation) > 0 else 0
         return 2 * prompts * length * training.epochs * (BACKWARD + reference), 0

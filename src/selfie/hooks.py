@@ -19,7 +19,7 @@ from rich.console import Console
 from selfie.configuration import check_datasets, check_paths, read_configuration
 from selfie.preflight import announce, check_inputs, check_parameters
 from selfie.redaction import redact_logs
-from selfie.reporting.report import terminal_table
+from selfie.reporting.tables import terminal_table
 from selfie.shape import choose_shape, current_shape
 
 logger = logging.getLogger(__name__)

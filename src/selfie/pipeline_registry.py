@@ -2,10 +2,20 @@
 
 from kedro.pipeline import Pipeline
 
-from selfie.pipelines import evaluation, generation, heldout, judging, preparation, reporting, seeding, training
+from selfie.pipelines import (
+    diagnostics,
+    evaluation,
+    generation,
+    heldout,
+    judging,
+    preparation,
+    reporting,
+    seeding,
+    training,
+)
 from selfie.shape import Shape, current_shape
 
-STAGES = ("seeding", "generation", "judging", "training", "evaluation", "reporting")
+STAGES = ("seeding", "generation", "judging", "training", "evaluation", "diagnostics", "reporting")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -18,7 +28,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         generation.create_split(shape.iterations)
         + (seeding.create_reward_training() if shape.trains_reward_model else Pipeline([]))
         + sum(rooms.values(), Pipeline([]))
-        + reporting.create_pipeline(list(rooms))
+        + reporting.create_pipeline(list(rooms), shape.heldout)
     )
     whole = preparation.create_pipeline(shape.preparation) + loop
     stages = {stage: whole.only_nodes_with_tags(stage) for stage in STAGES} | {"seeding": rooms["seeding"]}
@@ -35,7 +45,8 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 def create_baseline(shape: Shape) -> Pipeline:
     """The initial model's answers, with which every policy's are compared."""
-    base = evaluation.create_pipeline() + (heldout.create_baseline() if shape.heldout else Pipeline([]))
+    base = evaluation.create_pipeline() + diagnostics.create_baseline()
+    base += heldout.create_baseline() if shape.heldout else Pipeline([])
     inputs = _outside(base) | {"policy": "initial_model"}
     return Pipeline(base, namespace="initial", inputs=inputs, parameters=_shared_parameters(base))
 
@@ -43,7 +54,7 @@ def create_baseline(shape: Shape) -> Pipeline:
 def create_seeding(shape: Shape) -> Pipeline:
     """The initial model, tuned on the human's pairs, is policy 0."""
     return _room(
-        seeding.create_pipeline() + training.create_pipeline(),
+        seeding.create_pipeline() + training.create_pipeline() + diagnostics.create_seeding(),
         shape,
         namespace="seeding",
         previous="initial_model",
@@ -58,7 +69,8 @@ def create_iteration(k: int, shape: Shape) -> Pipeline:
         generation.create_pipeline()
         + judging.create_pipeline(shape.judge_model)
         + (training.create_replay() if shape.replay else Pipeline([]))
-        + training.create_pipeline(shape.replay),
+        + training.create_pipeline(shape.replay)
+        + diagnostics.create_iteration(),
         shape,
         namespace=f"iteration_{k}",
         previous=f"policy_{k - 1}",

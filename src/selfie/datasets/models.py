@@ -1,10 +1,12 @@
 """Models in the catalog: the user's, and the checkpoints that training writes. Both load as handles."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import JSONPreview
 
 from selfie.checkpoints import Checkpoint
 from selfie.conversion import find_packaged_gguf
@@ -62,6 +64,15 @@ class CheckpointDataset(AbstractDataset[Checkpoint, Checkpoint]):
         if self._folder is None:
             raise DatasetError(f"{self._checkpoint.source} is on the hub and is never written")
         commit_folder(self._folder, lambda folder: _move_contents(Path(data.source), folder))
+
+    def preview(self) -> JSONPreview:
+        """For kedro-viz: where the weights are, and the manifest of those that the project wrote."""
+        shown: dict[str, Any] = {"source": self._checkpoint.source}
+        if self._checkpoint.revision:
+            shown["revision"] = self._checkpoint.revision
+        if self._folder and (self._folder / MANIFEST).exists():
+            shown["manifest"] = json.loads((self._folder / MANIFEST).read_text())
+        return JSONPreview(json.dumps(shown))
 
     def _exists(self) -> bool:
         if self._folder and (self._folder / MANIFEST).exists():

@@ -1,5 +1,6 @@
 """Rows between nodes: a Hugging Face dataset on disk, memory-mapped on load."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ class RowsDataset(AbstractDataset[Dataset, Dataset]):
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
 
-    def preview(self, nrows: int = 20) -> TablePreview:
-        """The first rows for kedro-viz, long lists of token ids left out."""
+    def preview(self, nrows: int = 20, columns: list[str] | None = None) -> TablePreview:
+        """The first rows for kedro-viz: these columns, as far as there are such; else all but lists of token ids."""
         rows = self.load()
         rows = rows.select(range(min(nrows, len(rows))))
-        columns = [name for name in rows.column_names if not name.endswith("_ids")]
-        frame = rows.select_columns(columns).to_pandas()
-        return TablePreview(frame.to_dict(orient="split"))
+        shown = [name for name in columns or rows.column_names if name in rows.column_names]
+        frame = rows.select_columns([name for name in shown if not name.endswith("_ids")]).to_pandas()
+        return TablePreview(json.loads(frame.to_json(orient="split", index=False, double_precision=4)))

@@ -1,6 +1,6 @@
 """How right are the self-made labels, and does the detector find the wrong ones? Needs a gold annotator."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from selfie.judges.gold import Scorer
@@ -20,11 +20,7 @@ def audit_labels(pairs: Sequence[dict[str, Any]], log: Sequence[dict[str, Any]],
         ``noise_base_error``, the share of wrong pairs that a detector flagging at random would find. The last three
         are over the pairs the detector was asked about. None where there is nothing to divide by.
     """
-    wrong = {}
-    for pair in pairs:
-        chosen, rejected = scorer(pair["prompt"], pair["chosen"]), scorer(pair["prompt"], pair["rejected"])
-        if chosen != rejected:
-            wrong[pair["pair"]] = chosen < rejected
+    wrong = wrong_labels(pairs, scorer)
     questioned = [entry for entry in log if not entry["trusted"] and entry["pair"] in wrong]
     flagged = [entry for entry in questioned if entry["flagged"]]
     mistaken = [entry for entry in questioned if wrong[entry["pair"]]]
@@ -35,6 +31,16 @@ def audit_labels(pairs: Sequence[dict[str, Any]], log: Sequence[dict[str, Any]],
         "noise_recall": _share(caught, len(mistaken)),
         "noise_base_error": _share(len(mistaken), len(questioned)),
     }
+
+
+def wrong_labels(pairs: Iterable[dict[str, Any]], scorer: Scorer) -> dict[int, bool]:
+    """Pair → whether the annotator prefers the rejected response; pairs without a preference are left out."""
+    wrong = {}
+    for pair in pairs:
+        chosen, rejected = scorer(pair["prompt"], pair["chosen"]), scorer(pair["prompt"], pair["rejected"])
+        if chosen != rejected:
+            wrong[pair["pair"]] = chosen < rejected
+    return wrong
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -1,33 +1,95 @@
-"""Plotly figures."""
+"""Plotly figures of a whole run: every policy a point, with its 95% interval where there is one."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
-BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#6b7280"
+BLUE, ORANGE, GREEN, GREY = "#2563eb", "#c2410c", "#15803d", "#6b7280"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of the summary."""
+
+    key: str
+    name: str
+    colour: str
+    dash: str = "solid"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What shares a vertical axis; ``level`` is the value that says nothing."""
+
+    title: str
+    lines: tuple[Line, ...]
+    axis: dict[str, Any] = field(default_factory=dict)
+    level: float | None = None
+
+
+FRACTION = {"range": [-0.02, 1.02]}
+PROGRESS = (
+    Panel(
+        "Win rate over the initial model (%)",
+        (
+            Line("win_rate", "win rate", BLUE),
+            Line("length_controlled_win_rate", "length-controlled", ORANGE, "dot"),
+        ),
+        {"range": [-2, 102]},
+        level=50,
+    ),
+    Panel(
+        "Self-made labels (share)",
+        (
+            Line("label_accuracy", "labels right", BLUE),
+            Line("heldout_accuracy", "held-out pairs right", GREEN),
+            Line("noise_precision", "flagged pairs wrong", ORANGE),
+            Line("noise_base_error", "all pairs wrong", GREY, "dash"),
+        ),
+        FRACTION,
+        level=0.5,
+    ),
+    Panel("Length of answers (characters)", (Line("avg_length", "mean length", BLUE),), {"rangemode": "tozero"}),
+)
+DIAGNOSTICS = (
+    Panel(
+        "Calibration error of the labels",
+        (Line("ece", "measured", BLUE), Line("ece_by_chance", "reached by chance (95%)", GREY, "dash")),
+        {"rangemode": "tozero"},
+    ),
+    Panel(
+        "Labels and length",
+        (
+            Line("longer_chosen", "longer response chosen (share)", BLUE),
+            Line("length_margin_correlation", "length–margin correlation", ORANGE, "dot"),
+        ),
+    ),
+    Panel("Labels flipped by the next policy (share)", (Line("flip_rate", "flipped", BLUE),), FRACTION),
+    Panel(
+        "KL of the labeller from initial (nats)",
+        (Line("kl_from_initial", "KL", BLUE),),
+        level=0,
+    ),
+    Panel(
+        "Diversity of answers (share)",
+        (
+            Line("distinct_1", "distinct words", BLUE),
+            Line("distinct_2", "distinct word pairs", GREEN),
+            Line("repetition", "repeated 4-grams", ORANGE, "dot"),
+        ),
+        FRACTION,
+    ),
+)
 
 
 def progress_figure(summary: dict[str, Any]) -> Figure:
-    """Three panels over the policies: win rate with its interval, labels and detector, length of the answers."""
+    """Three panels over the policies: win rate, labels and detector, length of the answers."""
     rows = summary["iterations"]
-    names = [row["name"] for row in rows]
-    figure = make_subplots(
-        rows=1,
-        cols=3,
-        subplot_titles=("Win rate over the initial model (%)", "Self-made labels", "Length of answers (characters)"),
-    )
-    figure.add_trace(_line(rows, "win_rate", "win rate", BLUE, interval="win_rate_ci"), row=1, col=1)
-    figure.add_trace(_line(rows, "length_controlled_win_rate", "length-controlled", ORANGE, dash="dot"), row=1, col=1)
-    figure.add_hline(y=50, line={"color": GREY, "dash": "dash"}, row=1, col=1)
-    figure.add_trace(_line(rows, "label_accuracy", "label accuracy", BLUE), row=1, col=2)
-    figure.add_trace(_line(rows, "noise_precision", "flagged pairs that are wrong", ORANGE), row=1, col=2)
-    figure.add_trace(_line(rows, "noise_base_error", "all pairs that are wrong", GREY, dash="dash"), row=1, col=2)
-    figure.add_trace(_line(rows, "avg_length", "mean length", BLUE), row=1, col=3)
-    for column in (1, 2, 3):
-        figure.update_xaxes(categoryorder="array", categoryarray=names, row=1, col=column)
-    figure.update_yaxes(range=[0, 1], row=1, col=2)
-    figure.update_yaxes(rangemode="tozero", row=1, col=3)
+    figure = make_subplots(rows=1, cols=len(PROGRESS), subplot_titles=[panel.title for panel in PROGRESS])
+    for column, panel in enumerate(PROGRESS, start=1):
+        _draw(figure, panel, rows, row=1, col=column)
     figure.update_layout(
         title=f"{summary['experiment']}: every iteration against the initial model",
         template="plotly_white",
@@ -38,22 +100,57 @@ def progress_figure(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-def _line(
-    rows: list[dict[str, Any]], key: str, name: str, colour: str, interval: str | None = None, dash: str = "solid"
-) -> Scatter:
-    shown = [row for row in rows if row[key] is not None]
-    error = None
-    if interval:
-        error = {
-            "type": "data",
-            "array": [row[interval][1] - row[key] for row in shown],
-            "arrayminus": [row[key] - row[interval][0] for row in shown],
-        }
+def panel_figures(summary: dict[str, Any]) -> list[Figure]:
+    """Every panel that has something to show, as a figure of its own that is readable on a phone."""
+    rows = summary["iterations"]
+    figures = []
+    for panel in (*PROGRESS, *DIAGNOSTICS):
+        if any(row.get(line.key) is not None for row in rows for line in panel.lines):
+            figure = Figure()
+            _draw(figure, panel, rows)
+            figures.append(narrow(figure, panel.title))
+    return figures
+
+
+def narrow(figure: Figure, title: str) -> Figure:
+    """The layout of a figure that has to fit a phone."""
+    return figure.update_layout(
+        title={"text": title, "font": {"size": 14}, "x": 0.02, "xanchor": "left"},
+        template="plotly_white",
+        showlegend=True,
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        height=340,
+        margin={"t": 48, "l": 48, "r": 16, "b": 94},
+    )
+
+
+def _draw(figure: Figure, panel: Panel, rows: list[dict[str, Any]], **cell: int) -> None:
+    for line in panel.lines:
+        shown = [row for row in rows if row.get(line.key) is not None]
+        if shown:
+            figure.add_trace(_trace(shown, line), **cell)
+    if panel.level is not None:
+        figure.add_hline(y=panel.level, line={"color": GREY, "dash": "dash", "width": 1}, **cell)
+    names = [row["name"] for row in rows if any(row.get(line.key) is not None for line in panel.lines)]
+    figure.update_xaxes(
+        type="category", categoryorder="array", categoryarray=names, range=[-0.3, len(names) - 0.7], **cell
+    )
+    figure.update_yaxes(**panel.axis, **cell)
+
+
+def _trace(rows: list[dict[str, Any]], line: Line) -> Scatter:
+    bounds = [row.get(f"{line.key}_ci") or [row[line.key]] * 2 for row in rows]
     return Scatter(
-        x=[row["name"] for row in shown],
-        y=[row[key] for row in shown],
-        name=name,
+        x=[row["name"] for row in rows],
+        y=[row[line.key] for row in rows],
+        name=line.name,
         mode="lines+markers",
-        line={"color": colour, "dash": dash},
-        error_y=error,
+        line={"color": line.colour, "dash": line.dash},
+        error_y={
+            "type": "data",
+            "array": [high - row[line.key] for (_, high), row in zip(bounds, rows, strict=True)],
+            "arrayminus": [row[line.key] - low for (low, _), row in zip(bounds, rows, strict=True)],
+            "thickness": 1,
+            "visible": any(low < high for low, high in bounds),
+        },
     )

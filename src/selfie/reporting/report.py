@@ -1,66 +1,82 @@
-"""The run as a Markdown page, and as a table in the terminal."""
+"""The run on a page: ``report.html``, which needs no network, and its Markdown twin for papers."""
 
+import json
 from typing import Any
 
-from rich.table import Table
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from plotly.offline import get_plotlyjs
 
-from selfie.evaluation.annotate import Record
+from selfie.reporting.figures import panel_figures
+from selfie.reporting.tables import COLUMNS, LABELS, RESULTS, SECONDS_PER_MINUTE, lines, minutes, number
 
-SAMPLES = 6
-COLUMNS = {
-    "policy": lambda row: row["name"],
-    "win rate % [95%]": lambda row: _interval(row["win_rate"], row["win_rate_ci"]),
-    "length-controlled %": lambda row: _number(row["length_controlled_win_rate"], 1),
-    "characters": lambda row: _number(row["avg_length"], 0),
-    "label accuracy": lambda row: _number(row["label_accuracy"], 3),
-    "flagged wrong": lambda row: _number(row["noise_precision"], 3),
-    "(base error)": lambda row: _number(row["noise_base_error"], 3),
-    "pairs": lambda row: _number(row["n_pairs"], 0),
-    "minutes": lambda row: _number(sum(s or 0 for s in row["seconds"].values()) / 60, 1),
+MARKDOWN_ANSWERS = 6
+NOTES = {
+    "results": "Win rates are against the initial model's answers, in percent, over the evaluation prompts; diversity "
+    "is that of these answers, and falls with their length.",
+    "labels": "The labels of an iteration are given by the policy before it, and so is the KL (over its sampled "
+    "responses). *Label accuracy* is against the gold annotator, over the pairs on which it has a preference. "
+    "*Calibration error* is the mean distance between the judge's probability and the share of its labels that are "
+    "right; a perfectly calibrated judge stays below the figure *by chance* in 95% of the cases. *Flagged wrong* is "
+    "the share of pairs that the noise detector flagged whose label contradicts the gold annotator; *base error* is "
+    "that share among all pairs it was asked about. *Flipped* labels are those that the policy trained on them would "
+    "give the other way round.",
 }
+_templates = Environment(
+    loader=PackageLoader("selfie.reporting"),
+    autoescape=select_autoescape(["html.j2"]),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+)
 
 
-def terminal_table(summary: dict[str, Any]) -> Table:
-    """The summary for ``rich.print``."""
-    table = Table(title=f"{summary['experiment']}: {summary['model']}")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "policy" else "right")
-    for row in summary["iterations"]:
-        table.add_row(*(cell(row) for cell in COLUMNS.values()))
-    return table
+def html_report(summary: dict[str, Any], sections: dict[str, dict[str, Any]]) -> str:
+    """A self-contained page: table, curves, labels, and a browser of answers side by side.
+
+    Args:
+        summary: as :func:`selfie.reporting.summary.summary_of` makes it.
+        sections: policy → as :func:`selfie.reporting.sections.section_of` makes it. What models wrote is embedded as
+            JSON without ``<`` and shown as text.
+    """
+    rows = summary["iterations"]
+    data = {
+        "figures": [json.loads(figure.to_json()) for figure in panel_figures(summary)],
+        "rooms": [{"name": name, **section} for name, section in sections.items()],
+    }
+    return _templates.get_template("report.html.j2").render(
+        **_heading(summary),
+        table={
+            "Answers": lines(RESULTS, rows),
+            "Labels": lines(LABELS, rows),
+            "Cost": [("minutes", [(minutes(row), "") for row in rows])],
+        },
+        notes={name: text.replace("*", "") for name, text in NOTES.items()},
+        has_labels=any(section["figures"] for section in sections.values()),
+        data=data,
+        plotly_js=get_plotlyjs(),
+    )
 
 
-def markdown_report(summary: dict[str, Any], annotations: list[Record]) -> str:
-    """The summary's table, what its columns mean, and some answers of the last policy side by side."""
-    header = " | ".join(COLUMNS)
-    lines = [
-        f"# {summary['experiment']}",
-        "",
-        f"Initial model: `{summary['model']}` · {_number(summary['wall_seconds'] / 60, 1)} minutes · "
-        f"peak memory {_number(summary['peak_rss_gib'], 2)} GiB",
-        "",
-        f"| {header} |",
-        "|---" * len(COLUMNS) + "|",
-        *(f"| {' | '.join(cell(row) for cell in COLUMNS.values())} |" for row in summary["iterations"]),
-        "",
-        "Win rates are against the initial model's answers, in percent, with a 95% bootstrap interval over the "
-        "evaluation prompts. *Flagged wrong* is the share of pairs that the noise detector flagged whose label "
-        "contradicts the gold annotator; *base error* is that share among all pairs it was asked about.",
-    ]
-    if annotations:
-        lines += ["", "## Answers of the last policy beside the initial model's", ""]
-        step = max(1, len(annotations) // SAMPLES)
-        for record in annotations[::step][:SAMPLES]:
-            verdict = {1.0: "initial model", 2.0: "last policy"}.get(record["preference"], "draw")
-            lines += [
-                f"**{_quote(record['instruction'])}** (preferred: {verdict})",
-                "",
-                f"> *initial:* {_quote(record['output_1'])}",
-                ">",
-                f"> *policy:* {_quote(record['output_2'])}",
-                "",
-            ]
-    return "\n".join(lines) + "\n"
+def markdown_report(summary: dict[str, Any], sections: dict[str, dict[str, Any]]) -> str:
+    """The tables, and some answers of the last policy; arguments as for :func:`html_report`."""
+    rows = summary["iterations"]
+    answers = [answer for section in list(sections.values())[-1:] for answer in section["answers"]]
+    step = max(1, len(answers) // MARKDOWN_ANSWERS)
+    return _templates.get_template("report.md.j2").render(
+        **_heading(summary),
+        columns=list(COLUMNS),
+        rows=[[cell(row) for cell in COLUMNS.values()] for row in rows],
+        diagnostics=lines((*RESULTS[3:], *LABELS[2:]), rows),
+        notes=NOTES,
+        answers=answers[::step][:MARKDOWN_ANSWERS],
+    )
+
+
+def _heading(summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "minutes": number(summary["wall_seconds"] / SECONDS_PER_MINUTE, 1),
+        "memory": number(summary["peak_rss_gib"], 2),
+    }
 
 
 def _quote(text: str) -> str:
@@ -68,11 +84,4 @@ def _quote(text: str) -> str:
     return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _interval(value: float | None, interval: list[float] | None) -> str:
-    if value is None or interval is None:
-        return "–"
-    return f"{value:.1f} [{interval[0]:.1f}, {interval[1]:.1f}]"
+_templates.filters["quote"] = _quote

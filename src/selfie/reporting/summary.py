@@ -2,17 +2,36 @@
 
 from typing import Any
 
-STAGES = ("generation", "judging", "training", "evaluation")
+STAGES = ("generation", "judging", "training", "evaluation", "diagnostics")
 COPIED = (
     "win_rate",
     "win_rate_ci",
     "length_controlled_win_rate",
+    "length_controlled_win_rate_ci",
     "gold_score",
     "avg_length",
     "label_accuracy",
+    "label_accuracy_ci",
+    "heldout_accuracy",
+    "heldout_accuracy_ci",
+    "ece",
+    "ece_by_chance",
     "noise_precision",
     "noise_recall",
     "noise_base_error",
+    "avg_chosen_tokens",
+    "avg_rejected_tokens",
+    "longer_chosen",
+    "longer_chosen_ci",
+    "length_margin_correlation",
+    "length_margin_correlation_ci",
+    "flip_rate",
+    "flip_rate_ci",
+    "kl_from_initial",
+    "kl_from_initial_ci",
+    "distinct_1",
+    "distinct_2",
+    "repetition",
     "n_pairs",
 )
 

@@ -35,7 +35,13 @@ from selfie.redaction import move_credentials, redact
 from selfie.reporting.summary import policy_name
 from selfie.tracking.metrics import numbers, training_curve
 
-ARTIFACTS = {"summary": "summary.json", "report": "report.md", "progress_plot": "progress.html"}
+ARTIFACTS = {
+    "summary": "summary.json",
+    "report": "report.md",
+    "html_report": "report.html",
+    "progress_plot": "progress.html",
+}
+METRICS = ("evaluation", "labels", "diagnostics")
 
 
 class MlflowHooks:
@@ -60,8 +66,7 @@ class MlflowHooks:
         self.children: dict[str, str] = {}
         self.seconds: dict[tuple[str, str], float] = {}
         self.models: dict[str, str] = {}
-        name = "+".join(run_params["pipeline_names"] or ["whole loop"])
-        run = self.client.create_run(self.experiment_id, run_name=f"{name} {run_params['run_id']}")
+        run = self.client.create_run(self.experiment_id, run_name=_run_name(run_params))
         self.parent = run.info.run_id
         flat = flatten(self.parameters)
         self.client.log_batch(
@@ -92,14 +97,20 @@ class MlflowHooks:
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
         """Metrics, curves, models and reports go to the run they belong to."""
         kind = dataset_name.rsplit(".", 1)[-1]
-        if kind in ("evaluation", "labels") and node.namespace:
+        if kind in METRICS and node.namespace:
             self._log_metrics(node.namespace, numbers(data))
+        elif kind == "heldout" and node.namespace:
+            own = {name: value for name, value in data.items() if name.startswith("heldout_")}
+            self._log_metrics(node.namespace, numbers(own))
+            self.client.log_dict(self._child(node.namespace), data, "heldout.json")
         elif kind == "training_log" and node.namespace:
             self._log_curve(self._child(node.namespace), data)
         elif dataset_name.startswith("policy_") and node.namespace:
             self._log_model(node.namespace, dataset_name)
-        elif kind == "annotations" and node.namespace and data:
-            self.client.log_dict(self._child(node.namespace), data, "annotations.json")
+        elif kind in ("annotations", "examples") and node.namespace and data:
+            self.client.log_dict(self._child(node.namespace), data, f"{kind}.json")
+        elif kind.endswith("_plot") and node.namespace:
+            self.client.log_figure(self._child(node.namespace), data, f"{kind.removesuffix('_plot')}.html")
         elif dataset_name in ARTIFACTS:
             self._log_artifact(dataset_name, data)
 
@@ -193,7 +204,7 @@ class MlflowHooks:
     def _log_artifact(self, name: str, data: Any) -> None:
         if name == "summary":
             self.client.log_dict(self.parent, data, ARTIFACTS[name])
-        elif name == "report":
+        elif name in ("report", "html_report"):
             self.client.log_text(self.parent, data, ARTIFACTS[name])
         else:
             self.client.log_figure(self.parent, data, ARTIFACTS[name])
@@ -201,6 +212,13 @@ class MlflowHooks:
     def _close(self, status: str) -> None:
         for run in [*self.children.values(), self.parent]:
             self.client.set_terminated(run, status)
+
+
+def _run_name(run_params: Mapping[str, Any]) -> str:
+    """What ran, what ``--params`` changed, when: lists of runs show this alone."""
+    changed = {key: value for key, value in flatten(run_params["runtime_params"]).items() if key != "experiment"}
+    pipelines = "+".join(run_params["pipeline_names"] or ["whole loop"])
+    return " ".join([pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]])
 
 
 def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

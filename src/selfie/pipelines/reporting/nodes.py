@@ -5,18 +5,24 @@ from typing import Any
 from plotly.graph_objects import Figure
 
 from selfie.checkpoints import Checkpoint
-from selfie.evaluation.annotate import Record
 from selfie.reporting.figures import progress_figure
-from selfie.reporting.report import markdown_report
-from selfie.reporting.summary import summary_of
+from selfie.reporting.report import html_report, markdown_report
+from selfie.reporting.summary import policy_name, summary_of
 
 
 def summarise(
     experiment: str, initial_model: Checkpoint, timings: dict[str, Any], **results: dict[str, Any]
 ) -> dict[str, Any]:
-    """One table of all policies; ``results`` are ROOM_evaluation and ROOM_labels in the order of the rooms."""
+    """One table of all policies; ``results``: ROOM_evaluation, ROOM_labels, ROOM_diagnostics …, in their order."""
     rooms = [name.removesuffix("_evaluation") for name in results if name.endswith("_evaluation")]
-    metrics = {room: {**results[f"{room}_evaluation"], **results.get(f"{room}_labels", {})} for room in rooms}
+    metrics = {
+        room: {
+            name: value
+            for kind in ("heldout", "evaluation", "labels", "diagnostics")  # the training pairs' number wins
+            for name, value in results.get(f"{room}_{kind}", {}).items()
+        }
+        for room in rooms
+    }
     return summary_of(experiment, initial_model.source, metrics, timings)
 
 
@@ -25,6 +31,15 @@ def plot_progress(summary: dict[str, Any]) -> Figure:
     return progress_figure(summary)
 
 
-def write_report(summary: dict[str, Any], final_annotations: list[Record]) -> str:
-    """The run on a page, with answers of the last policy beside the initial model's."""
-    return markdown_report(summary, final_annotations)
+def write_report(summary: dict[str, Any], **sections: dict[str, Any]) -> str:
+    """The run as Markdown, with answers of the last policy beside the initial model's."""
+    return markdown_report(summary, _by_policy(sections))
+
+
+def write_html(summary: dict[str, Any], **sections: dict[str, Any]) -> str:
+    """The run on a page of its own, with all policies' answers; ``sections``: room → what there is to show."""
+    return html_report(summary, _by_policy(sections))
+
+
+def _by_policy(sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {policy_name(room): section for room, section in sections.items()}

@@ -2,13 +2,17 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.reporting.nodes import plot_progress, summarise, write_report
+from selfie.pipelines.reporting.nodes import plot_progress, summarise, write_html, write_report
 
 
-def create_pipeline(rooms: list[str]) -> Pipeline:
-    """``rooms``: the namespaces whose policies are compared, in order."""
+def create_pipeline(rooms: list[str], heldout: bool) -> Pipeline:
+    """``rooms``: the namespaces whose policies are compared, in order; ``heldout``: judged on held-out pairs too."""
     evaluations = {f"{room}_evaluation": f"{room}.evaluation" for room in rooms}
-    labels = {f"{room}_labels": f"{room}.labels" for room in rooms if room != "initial"}
+    diagnostics = {f"{room}_diagnostics": f"{room}.diagnostics" for room in rooms}
+    tuned = [room for room in rooms if room != "initial"]
+    labels = {f"{room}_labels": f"{room}.labels" for room in tuned}
+    judged = {f"{room}_heldout": f"{room}.heldout" for room in tuned if heldout}
+    sections = {room: f"{room}.section" for room in tuned}
     return Pipeline(
         [
             Node(
@@ -19,17 +23,15 @@ def create_pipeline(rooms: list[str]) -> Pipeline:
                     "timings": "timings",
                     **evaluations,
                     **labels,
+                    **diagnostics,
+                    **judged,
                 },
                 outputs="summary",
                 name="summarise",
             ),
             Node(plot_progress, inputs="summary", outputs="progress_plot", name="plot_progress"),
-            Node(
-                write_report,
-                inputs=["summary", f"{rooms[-1]}.annotations"],
-                outputs="report",
-                name="write_report",
-            ),
+            Node(write_report, inputs={"summary": "summary", **sections}, outputs="report", name="write_report"),
+            Node(write_html, inputs={"summary": "summary", **sections}, outputs="html_report", name="write_html"),
         ],
         tags="reporting",
     )

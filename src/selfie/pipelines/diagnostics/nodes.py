@@ -1,0 +1,114 @@
+"""Nodes of the diagnostics pipeline."""
+
+from typing import Any
+
+from datasets import Dataset
+from plotly.graph_objects import Figure
+
+from selfie.checkpoints import Checkpoint
+from selfie.diagnostics.calibration import (
+    calibration_error,
+    calibration_error_by_chance,
+    reliability,
+    share_interval,
+)
+from selfie.diagnostics.diversity import distinct, repetition
+from selfie.diagnostics.drift import flips, kl_from_initial, rejudge
+from selfie.diagnostics.examples import flagged_pairs, pick_examples
+from selfie.diagnostics.lengths import length_bias
+from selfie.evaluation.annotate import Record
+from selfie.evaluation.label_audit import wrong_labels
+from selfie.judges.gold import gold_scorer
+from selfie.parameters import JudgingParameters
+from selfie.randomness import derive_seed
+from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
+from selfie.reporting.sections import section_of
+
+
+def rejudge_pairs(
+    pairs: Dataset, scored_responses: Dataset, policy: Checkpoint, parameters: JudgingParameters, beta: float, seed: int
+) -> Dataset:
+    """The pairs' margins under the policy that was trained on them."""
+    return rejudge(pairs, scored_responses, policy, parameters, beta, seed)
+
+
+def diagnose_answers(outputs: list[Record]) -> dict[str, Any]:
+    """Diversity of the answers to the evaluation prompts, which are the same for every policy."""
+    texts = [record["output"] for record in outputs]
+    return {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2), "repetition": repetition(texts)}
+
+
+def diagnose_seeds(pairs: Dataset, outputs: list[Record]) -> dict[str, Any]:
+    """The answers' diversity, and whether the human's labels follow the length."""
+    return {**diagnose_answers(outputs), **_length_bias(pairs)}
+
+
+def diagnose_iteration(
+    pairs: Dataset,
+    scored_responses: Dataset,
+    rejudged_pairs: Dataset,
+    outputs: list[Record],
+    gold: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Diversity, length bias, drift; with a gold annotator the labels' calibration."""
+    return {
+        **diagnose_seeds(pairs, outputs),
+        **kl_from_initial(scored_responses),
+        **flips(rejudged_pairs["next_margin"]),
+        **_calibration(pairs, gold, seed),
+    }
+
+
+def choose_examples(pairs: Dataset, training_log: Dataset, gold: str | None) -> list[dict[str, Any]]:
+    """The judge's surest pairs, its worst, and those that the detector flagged."""
+    return pick_examples(list(pairs), flagged_pairs(list(training_log)), _wrong(pairs, gold))
+
+
+def plot_labels(pairs: Dataset, training_log: Dataset, gold: str | None) -> tuple[Figure, Figure, Figure]:
+    """Reliability of the preference probability, margins by flag, lengths."""
+    wrong = _wrong(pairs, gold)
+    judged = [(row["probability"], not wrong[row["pair"]]) for row in pairs if row["pair"] in wrong]
+    return (
+        reliability_figure(reliability(*zip(*judged, strict=True)) if judged else []),
+        margins_figure(list(pairs), flagged_pairs(list(training_log)), wrong),
+        plot_lengths(pairs),
+    )
+
+
+def plot_lengths(pairs: Dataset) -> Figure:
+    """Lengths of chosen and rejected."""
+    return lengths_figure(*_lengths(pairs))
+
+
+def compose_section(
+    outputs: list[Record], baseline_outputs: list[Record], annotations: list[Record], **shown: Any
+) -> dict[str, Any]:
+    """What the report shows of this room; ``shown``: ``examples`` and figures."""
+    examples = shown.pop("examples", [])
+    return section_of(outputs, baseline_outputs, annotations, examples, shown)
+
+
+def _wrong(pairs: Dataset, gold: str | None) -> dict[int, bool]:
+    return {} if gold is None else wrong_labels(pairs, gold_scorer(gold))
+
+
+def _lengths(pairs: Dataset) -> tuple[list[int], list[int]]:
+    chosen, rejected = ([len(ids) for ids in pairs[f"{side}_ids"]] for side in ("chosen", "rejected"))
+    return chosen, rejected
+
+
+def _length_bias(pairs: Dataset) -> dict[str, Any]:
+    margins = pairs["margin"][:] if "margin" in pairs.column_names else None
+    return length_bias(*_lengths(pairs), margins)
+
+
+def _calibration(pairs: Dataset, gold: str | None, seed: int) -> dict[str, Any]:
+    wrong = _wrong(pairs, gold)
+    known = [row for row in pairs if row["pair"] in wrong]
+    chances, right = [row["probability"] for row in known], [not wrong[row["pair"]] for row in known]
+    return {
+        "label_accuracy_ci": share_interval(sum(right), len(right)),
+        "ece": calibration_error(chances, right),
+        "ece_by_chance": calibration_error_by_chance(chances, derive_seed(seed, "calibration")),
+    }

@@ -1,0 +1,85 @@
+"""pairs, log-probs, training log, answers → diagnostics, figures, examples: what the win rate does not show."""
+
+from kedro.pipeline import Node, Pipeline
+
+from selfie.pipelines.diagnostics.nodes import (
+    choose_examples,
+    compose_section,
+    diagnose_answers,
+    diagnose_iteration,
+    diagnose_seeds,
+    plot_labels,
+    plot_lengths,
+    rejudge_pairs,
+)
+
+ANSWERS = {name: name for name in ("outputs", "baseline_outputs", "annotations")}
+
+
+def create_baseline() -> Pipeline:
+    """The initial model has answers, but no labels."""
+    return Pipeline(
+        [Node(diagnose_answers, inputs="outputs", outputs="diagnostics", name="diagnose_answers")], tags="diagnostics"
+    )
+
+
+def create_seeding() -> Pipeline:
+    """The human's labels, and the answers of the policy that was trained on them."""
+    return Pipeline(
+        [
+            Node(diagnose_seeds, inputs=["pairs", "outputs"], outputs="diagnostics", name="diagnose_seeds"),
+            Node(plot_lengths, inputs="pairs", outputs="lengths_plot", name="plot_lengths"),
+            Node(
+                compose_section,
+                inputs={**ANSWERS, "lengths": "lengths_plot"},
+                outputs="section",
+                name="compose_section",
+            ),
+        ],
+        tags="diagnostics",
+    )
+
+
+def create_iteration() -> Pipeline:
+    """The labels that the previous policy gave, and what the next one thinks of them."""
+    return Pipeline(
+        [
+            Node(
+                rejudge_pairs,
+                inputs=["pairs", "scored_responses", "policy", "params:judging", "params:beta", "params:seed"],
+                outputs="rejudged_pairs",
+                name="rejudge_pairs",
+            ),
+            Node(
+                diagnose_iteration,
+                inputs=["pairs", "scored_responses", "rejudged_pairs", "outputs", "params:gold", "params:seed"],
+                outputs="diagnostics",
+                name="diagnose_iteration",
+            ),
+            Node(
+                choose_examples,
+                inputs=["pairs", "training_log", "params:gold"],
+                outputs="examples",
+                name="choose_examples",
+            ),
+            Node(
+                plot_labels,
+                inputs=["pairs", "training_log", "params:gold"],
+                outputs=["reliability_plot", "margins_plot", "lengths_plot"],
+                name="plot_labels",
+            ),
+            Node(
+                compose_section,
+                inputs={
+                    **ANSWERS,
+                    "examples": "examples",
+                    "reliability": "reliability_plot",
+                    "margins": "margins_plot",
+                    "lengths": "lengths_plot",
+                },
+                outputs="section",
+                name="compose_section",
+            ),
+        ],
+        tags="diagnostics",
+    )

@@ -1,0 +1,75 @@
+"""What the report shows of one policy: answers beside the initial model's, examples of pairs, figures."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from plotly.graph_objects import Figure
+
+from selfie.evaluation.annotate import Record
+
+SHOWN_ANSWERS = 200
+DRAW = 1.5
+
+
+def section_of(
+    outputs: list[Record],
+    baseline: list[Record],
+    annotations: list[Record],
+    examples: list[dict[str, Any]],
+    figures: Mapping[str, Figure],
+) -> dict[str, Any]:
+    """The room's part of the report, as plain JSON.
+
+    Args:
+        outputs: the policy's answers, in AlpacaEval's format.
+        baseline: the initial model's.
+        annotations: who won, in AlpacaEval's format; empty where nobody judged.
+        examples: pairs, from :func:`selfie.diagnostics.examples.pick_examples`.
+        figures: name → figure.
+
+    Returns:
+        ``answers``, at most 200, evenly spread: ``instruction``, ``initial``, ``policy``, ``winner``; ``n_answers``
+        (all there were), ``examples``, ``figures`` (those with data, as plotly's JSON).
+    """
+    answers = [_judged(record) for record in annotations] or _unjudged(outputs, baseline)
+    step = max(1, -(-len(answers) // SHOWN_ANSWERS))
+    return {
+        "answers": answers[::step],
+        "n_answers": len(answers),
+        "examples": examples,
+        "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure.data},
+    }
+
+
+def _judged(record: Record) -> dict[str, Any]:
+    return {
+        "instruction": record["instruction"],
+        "initial": record["output_1"],
+        "policy": record["output_2"],
+        "winner": _winner(record["preference"]),
+    }
+
+
+def _winner(preference: float | None) -> str:
+    if preference is None or not 1 <= preference <= 2:  # noqa: PLR2004 — AlpacaEval's scale
+        return "unjudged"
+    return "draw" if preference == DRAW else "policy" if preference > DRAW else "initial"
+
+
+def _unjudged(outputs: list[Record], baseline: list[Record]) -> list[dict[str, Any]]:
+    """The same instruction's answers together; one that comes twice is matched in order."""
+    waiting: dict[str, list[Record]] = defaultdict(list)
+    for record in baseline:
+        waiting[record["instruction"]].append(record)
+    return [
+        {
+            "instruction": record["instruction"],
+            "initial": waiting[record["instruction"]].pop(0)["output"],
+            "policy": record["output"],
+            "winner": "unjudged",
+        }
+        for record in outputs
+        if waiting[record["instruction"]]
+    ]

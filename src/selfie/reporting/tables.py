@@ -1,0 +1,102 @@
+"""The summary's rows and columns, as the terminal, the report and its Markdown twin show them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+SECONDS_PER_MINUTE = 60
+
+
+def minutes(row: dict[str, Any]) -> str:
+    """All stages of a policy together."""
+    return number(sum(seconds or 0 for seconds in row["seconds"].values()) / SECONDS_PER_MINUTE, 1)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "policy": lambda row: row["name"],
+    "win rate % [95%]": lambda row: _with_interval(row["win_rate"], row["win_rate_ci"]),
+    "length-controlled %": lambda row: number(row["length_controlled_win_rate"], 1),
+    "characters": lambda row: number(row["avg_length"], 0),
+    "label accuracy": lambda row: number(row["label_accuracy"], 3),
+    "flagged wrong": lambda row: number(row["noise_precision"], 3),
+    "(base error)": lambda row: number(row["noise_base_error"], 3),
+    "pairs": lambda row: number(row["n_pairs"], 0),
+    "minutes": minutes,
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the report's table: a key of the summary's rows, and how its number is written."""
+
+    title: str
+    key: str
+    digits: int
+
+
+RESULTS = (
+    Metric("win rate, %", "win_rate", 1),
+    Metric("length-controlled, %", "length_controlled_win_rate", 1),
+    Metric("characters an answer", "avg_length", 0),
+    Metric("distinct words", "distinct_1", 3),
+    Metric("distinct word pairs", "distinct_2", 3),
+    Metric("repeated 4-grams", "repetition", 3),
+)
+LABELS = (
+    Metric("pairs", "n_pairs", 0),
+    Metric("label accuracy", "label_accuracy", 3),
+    Metric("held-out accuracy", "heldout_accuracy", 3),
+    Metric("calibration error", "ece", 3),
+    Metric("… by chance", "ece_by_chance", 3),
+    Metric("flagged wrong", "noise_precision", 3),
+    Metric("(base error)", "noise_base_error", 3),
+    Metric("wrong ones flagged", "noise_recall", 3),
+    Metric("tokens, chosen", "avg_chosen_tokens", 1),
+    Metric("tokens, rejected", "avg_rejected_tokens", 1),
+    Metric("longer chosen", "longer_chosen", 3),
+    Metric("length–margin correlation", "length_margin_correlation", 2),
+    Metric("flipped by the next policy", "flip_rate", 3),
+    Metric("KL from initial, nats", "kl_from_initial", 2),
+)
+Line = tuple[str, list[tuple[str, str]]]
+"""A title, then (value, interval) of each policy."""
+
+
+def terminal_table(summary: dict[str, Any]) -> Table:
+    """The summary for ``rich.print``."""
+    table = Table(title=f"{summary['experiment']}: {summary['model']}")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for row in summary["iterations"]:
+        table.add_row(*(cell(row) for cell in COLUMNS.values()))
+    return table
+
+
+def lines(metrics: tuple[Metric, ...], rows: list[dict[str, Any]]) -> list[Line]:
+    """The metrics that any policy has, a column a policy."""
+    return [
+        (
+            metric.title,
+            [
+                (number(row.get(metric.key), metric.digits), _bounds(row.get(f"{metric.key}_ci"), metric.digits))
+                for row in rows
+            ],
+        )
+        for metric in metrics
+        if any(row.get(metric.key) is not None for row in rows)
+    ]
+
+
+def _bounds(interval: list[float] | None, digits: int) -> str:
+    return "" if interval is None else f"{interval[0]:.{digits}f}, {interval[1]:.{digits}f}"
+
+
+def _with_interval(value: float | None, interval: list[float] | None) -> str:
+    return number(value, 1) if interval is None else f"{number(value, 1)} [{_bounds(interval, 1)}]"
