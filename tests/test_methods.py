@@ -86,7 +86,9 @@ def test_the_papers_ablation():
 
 
 def test_the_users_parameters_win():
-    """Over the method's, and leave its others."""
+    """Over the method's, and leave its others: in what the loader reads, and in what is checked."""
+    read = configured("test", method="spa", training={"alpha": 0.3})["parameters"]["training"]
+    assert (read["alpha"], read["extrapolation"]) == (0.3, [0.5, 0.25, 0.125])
     laid = parameters("test", method="spa", training={"alpha": 0.3, "extrapolation": [0.125]}, seed=5)
     assert (laid.training.alpha, laid.training.extrapolation, laid.training.loss) == (0.3, [0.125], "noise_aware")
     assert laid.seed == 5
