@@ -8,9 +8,9 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from selfie.config import MethodConfigLoader
 from selfie.errors import ConfigurationError
 from selfie.judges.verdict import VerdictPrompt
+from selfie.methods import MethodConfigLoader
 from selfie.parameters import Parameters
 from selfie.preflight import check_parameters
 from selfie.settings import CONFIG_LOADER_ARGS

@@ -46,8 +46,8 @@ class JudgingParameters(_Strict):
     """``logit``: the policy's own log-probs (SPA). ``llm``: the policy, asked in words. ``reward_model``: the one in
     the catalog. ``gold``: the annotator, as an upper bound."""
     length_normalised: bool = False
-    """Whether the judge ``logit`` compares rewards per token. The paper sums; a sum favours what the seed pairs made
-    likely by length, and the loop then drifts towards the longest or shortest responses."""
+    """Whether the judge ``logit`` compares rewards per token. The paper sums, and a sum can drift towards long
+    responses; a reward per token can drift towards short ones. Look at the lengths of chosen and rejected."""
     question: QuestionParameters | None = None
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt

@@ -2,8 +2,8 @@
 
 import os
 
-from selfie.config import MethodConfigLoader
 from selfie.hooks import ConsoleHooks, PreflightHooks, TimingHooks, quiet_libraries
+from selfie.methods import MethodConfigLoader
 from selfie.tracking.mlflow_hooks import MlflowHooks
 
 quiet_libraries()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress, spearmanr
 
+from selfie.errors import ConfigurationError
 from selfie.parameters import WorldParameters
 from selfie.pipelines.preparation.nodes import make_language
 from selfie.world.language import (
@@ -171,3 +172,10 @@ def test_the_corpus_judges_truly(language):
         assert row["response"] == better
     share = np.mean([row["response"] == VERDICTS[0] for row in verdicts])
     assert 0.3 < share < 0.7
+
+
+def test_a_world_larger_than_the_language_is_refused():
+    """2,016 prompts: more would put training prompts into the evaluation."""
+    world = WorldParameters(corpus=10, verdicts=0, labelled_pairs=1900, prompts=100, evaluation_prompts=200)
+    with pytest.raises(ConfigurationError, match=r"asks for 2100 prompts, the language has 2016"):
+        make_language(world, 0)

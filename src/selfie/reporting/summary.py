@@ -7,7 +7,6 @@ COPIED = (
     "win_rate",
     "win_rate_ci",
     "length_controlled_win_rate",
-    "length_controlled_win_rate_ci",
     "gold_score",
     "avg_length",
     "label_accuracy",

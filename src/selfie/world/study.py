@@ -19,7 +19,6 @@ from typing import Any
 
 from selfie.datasets.commit import commit_text, is_committed
 
-logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
@@ -107,12 +106,14 @@ def _session(project: Path, env: str, pipeline: str, experiment: str, **paramete
 
 
 def _fingerprint(project: Path, env: str, method: str, seed: int) -> str:
-    """Of what decides a run's result: its parameters and the code."""
+    """Of what decides a run's result: its parameters, the loop's shape and the code."""
     from kedro.framework.session import KedroSession
 
     session: Any = KedroSession.create(project, env=env, runtime_params={"method": method, "seed": seed})
     with session:
-        digest = hashlib.sha256(json.dumps(session.load_context().params, sort_keys=True, default=str).encode())
+        context = session.load_context()
+        settings = [context.params, context.config_loader["globals"]]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for file in sorted((project / "src").rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
