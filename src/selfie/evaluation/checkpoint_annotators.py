@@ -1,6 +1,7 @@
 """Judges on this machine: a chat model's next-token distribution over the verdict, or a reward model's scores."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from selfie.checkpoints import Checkpoint
 from selfie.evaluation.annotators import Comparison, prefer_higher
@@ -31,7 +32,7 @@ class LocalAnnotator:
             [pair.instruction for pair in pairs],
             [pair.first for pair in pairs],
             [pair.second for pair in pairs],
-            _Question(self.prompt),
+            _Question(self.prompt.user, "1", "2", self.prompt),
             self.batch_tokens,
         ).tolist()
         first_wins = dict(zip(pairs, probabilities, strict=True))
@@ -68,12 +69,11 @@ class RewardModelAnnotator:
             yield position, Verdict(prefer_higher(first, second), scores=(first, second))
 
 
+@dataclass(frozen=True)
 class _Question(VerdictPrompt):
     """The same words as the endpoint's judge gets, in one user's turn: not every chat template has a system's."""
 
-    def __init__(self, prompt: JudgePrompt):
-        super().__init__(template=prompt.user, verdicts=("1", "2"))
-        object.__setattr__(self, "prompt", prompt)
+    prompt: JudgePrompt
 
     def fill(self, prompt: str, response_1: str, response_2: str) -> str:
         messages = pairwise_messages(self.prompt, Comparison(prompt, response_1, response_2))
