@@ -190,7 +190,7 @@ def test_mt_bench_of_a_policy(
     tiny_checkpoint: Any,
 ):
     """The pipeline alone, for an initial model that is there already."""
-    target = folder / "data/06_models/test/initial_model"
+    target = folder / "data/06_models/test/seed_0/initial_model"
     target.parent.mkdir(parents=True)
     target.symlink_to(tiny_checkpoint.source)
     server.behave = lambda request: Reply("Rating: 4")

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from selfie.checkpoints import Checkpoint
 from selfie.datasets import MtBenchQuestionsDataset
 from selfie.datasets.annotation_cache import AnnotationCache
-from selfie.errors import DataError, UserError
+from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.evaluation.chat import ChatClient
 from selfie.evaluation.mt_bench import Grader, answer_questions, conversations, grade_answers, mean_grades, read_grade
 from selfie.evaluation.mt_bench_questions import read_questions
@@ -111,6 +111,11 @@ ANSWERS = [
 @pytest.fixture
 def grader(endpoint: Callable[..., EndpointParameters], prompts: JudgePrompts) -> Grader:
     return Grader(ChatClient(endpoint(), SecretStr(""), backoff=0.01), prompts.grading)
+
+
+def test_an_endpoint_needs_a_model(endpoint: Callable[..., EndpointParameters]):
+    with pytest.raises(ConfigurationError, match="names no model"):
+        ChatClient(endpoint(model=None), SecretStr(""))
 
 
 def by_length(request: dict[str, Any]) -> Reply:

@@ -121,9 +121,14 @@ class ChatClient:
         parameters: where it is and how hard it may be pressed.
         key: the API key; empty for endpoints that want none. It appears in no message and no log.
         backoff: seconds before the second try; doubled for each further one.
+
+    Raises:
+        ConfigurationError: the parameters name no model.
     """
 
     def __init__(self, parameters: EndpointParameters, key: SecretStr, backoff: float = 1.0):
+        if parameters.model is None:
+            raise ConfigurationError("annotation.endpoint.model", "it names no model", "name one that the endpoint has")
         self.parameters, self.key, self.backoff = parameters, key, backoff
         self.log_probs_known = True
         self._stopped = threading.Event()
