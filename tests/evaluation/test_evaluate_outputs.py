@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def test_a_stranger_by_an_endpoint(
     capfd: pytest.CaptureFixture,
 ):
     """The longer answer wins: 2 of 4 and a draw. The key comes from the environment and shows nowhere."""
-    monkeypatch.setenv("SELFIE_JUDGE_KEY", "sk-very-secret")
+    monkeypatch.setenv("SELFIE_JUDGE_API_KEY", "sk-very-secret")
     run("evaluation", **files, **by_endpoint)
     metrics = read(folder, "08_reporting/test/stranger/evaluation.json")
     assert metrics["win_rate"] == 50.0
@@ -191,8 +192,7 @@ def test_mt_bench_of_a_policy(
 ):
     """The pipeline alone, for an initial model that is there already."""
     target = folder / "data/06_models/test/seed_0/initial_model"
-    target.parent.mkdir(parents=True)
-    target.symlink_to(tiny_checkpoint.source)
+    shutil.copytree(tiny_checkpoint.source, target)
     server.behave = lambda request: Reply("Rating: 4")
     rows = [{"question_id": n, "category": "writing", "turns": ["t0a", "t0b"]} for n in range(3)]
     questions = folder / "question.jsonl"

@@ -201,7 +201,7 @@ def test_what_only_the_user_can_mend_stops_at_once(
         verdicts(judge(key="sk-secret", concurrency=1), comparisons(40))
     assert len(server.requests) < 5
     assert "sk-secret" not in str(caught.value) + caplog.text
-    assert "annotation.endpoint" in caught.value.remedy or "SELFIE_JUDGE_KEY" in caught.value.remedy
+    assert "annotation.endpoint" in caught.value.remedy or "SELFIE_JUDGE_API_KEY" in caught.value.remedy
 
 
 def test_what_is_given_up_is_not_asked(server: JudgeServer, judge: MakeJudge) -> None:

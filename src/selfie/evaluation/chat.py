@@ -218,7 +218,7 @@ class ChatClient:
             raise ConfigurationError(
                 f"the judge's endpoint {self.parameters.base_url}",
                 f"it denies access ({status}): {detail}",
-                "set SELFIE_JUDGE_KEY, or judge.api_key in conf/local/credentials.yml",
+                "set SELFIE_JUDGE_API_KEY, or judge.api_key in conf/local/credentials.yml",
             )
         if status == HTTPStatus.NOT_FOUND:
             raise ConfigurationError(
