@@ -17,5 +17,6 @@ CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
     "config_patterns": {"mlflow": ["mlflow*"], "methods": ["methods*"]},
+    "merge_strategy": {"parameters": "soft"},  # an environment, or --params, changes what it names and no neighbour
     "custom_resolvers": {"env": os.environ.get},
 }

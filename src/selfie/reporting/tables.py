@@ -45,6 +45,8 @@ class Metric:
 
 RESULTS = (
     Metric("win rate, %", "win_rate", 1),
+    Metric("… since the policy before", "win_rate_change", 1),
+    Metric("… p (paired permutations)", "win_rate_change_p", 3),
     Metric("length-controlled, %", "length_controlled_win_rate", 1),
     Metric("characters an answer", "avg_length", 0),
     Metric("distinct words", "distinct_1", 3),
