@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -17,10 +18,13 @@ from kedro.pipeline.node import Node
 from rich.console import Console
 
 from selfie.configuration import check_datasets, check_paths, read_configuration
+from selfie.datasets.artefact import Artefact
+from selfie.freshness import progress, provenance_of, workspace_of
 from selfie.preflight import announce, check_inputs, check_parameters
 from selfie.redaction import redact_logs
 from selfie.reporting.tables import terminal_table
 from selfie.shape import choose_shape, current_shape
+from selfie.status import stage_of
 
 logger = logging.getLogger(__name__)
 KIB_PER_GIB = 2**20
@@ -49,6 +53,42 @@ class PreflightHooks:
         logger.info(announce(pipeline, catalog, self.parameters, rows))
 
 
+class ProvenanceHooks:
+    """Every node's outputs know what they were made from, and its scratch belongs to exactly that."""
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: CatalogProtocol) -> dict[str, Any] | None:
+        """Hands the record to the outputs, and to the node a workspace of its own.
+
+        Work that an earlier run left there for other inputs, parameters or code is dropped.
+        """
+        self.unsaved = set(node.outputs)
+        self.scratch = None
+        provenance = provenance_of(node, catalog)
+        for name in node.outputs:
+            dataset = catalog.get(name)
+            if isinstance(dataset, Artefact):
+                dataset.provenance = provenance
+        workspace = workspace_of(node, catalog, provenance)
+        if workspace is None:
+            return None
+        name, folder = workspace
+        for other in folder.parent.glob("*"):
+            if other != folder:
+                logger.info("%s: dropped what was half done from other inputs (%s)", node.name, progress(other))
+                shutil.rmtree(other)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.scratch = folder.parent
+        return {name: folder}
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Once all outputs are committed, the scratch has served."""
+        self.unsaved.discard(dataset_name)
+        if not self.unsaved and self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
 class TimingHooks:
     """Records every node's share of the wall clock and the peak of the memory, in the dataset ``timings``.
 
@@ -69,7 +109,7 @@ class TimingHooks:
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         timings[node.name] = {
             "room": node.namespace,
-            "stage": _stage(node),
+            "stage": stage_of(node),
             "seconds": round(now - self.mark, 2),
             "peak_rss_gib": round(peak / KIB_PER_GIB, 2),
         }
@@ -94,10 +134,6 @@ class ConsoleHooks:
             if not console.is_terminal:
                 console = Console(width=TABLE_WIDTH)
             console.print(terminal_table(self.summary))
-
-
-def _stage(node: Node) -> str:
-    return "training" if "seeding" in node.tags else next(iter(node.tags), "other")
 
 
 def quiet_libraries() -> None:

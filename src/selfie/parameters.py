@@ -1,6 +1,7 @@
 """Every parameter with its meaning and range. Kedro checks them before any node runs; a misspelt one is an error."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -21,6 +22,8 @@ class GenerationParameters(_Strict):
     max_new_tokens: PositiveInt
     batch_tokens: PositiveInt
     """Tokens (rows × longest row) that the transformers engine holds at once: its memory."""
+    shard_rows: PositiveInt = 512
+    """Responses that are committed together: what a killed run has to sample again at most."""
 
 
 class QuestionParameters(_Strict):
@@ -52,6 +55,8 @@ class JudgingParameters(_Strict):
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt
     """Tokens (rows × longest row) scored in one forward pass."""
+    shard_rows: PositiveInt = 512
+    """Responses whose log-probs are committed together."""
 
     @model_validator(mode="after")
     def _check_question(self) -> Self:
@@ -100,6 +105,8 @@ class TrainingParameters(OptimizerParameters):
     replay: Annotated[int, Field(ge=0)] = 0
     """How often the human's pairs are added to an iteration's own; their labels are always trusted. 0 as in the paper;
     1 or more holds the loop to what the human wanted, and costs as many more pairs."""
+    checkpoint_steps: PositiveInt = 50
+    """Optimiser steps between checkpoints (weights, optimiser, random streams) from which a killed run goes on."""
 
     @property
     def detects_noise(self) -> bool:
@@ -185,3 +192,15 @@ class Parameters(_Strict):
             if value == "gold" and self.gold is None:
                 raise ValueError(f"{name} is gold, but the parameter gold names no annotator")
         return self
+
+
+def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters as dotted names; pydantic models count as mappings."""
+    flat: dict[str, Any] = {}
+    for key, value in parameters.items():
+        nested = value.model_dump() if hasattr(value, "model_dump") else value
+        if isinstance(nested, Mapping):
+            flat.update(flatten(nested, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = nested
+    return flat

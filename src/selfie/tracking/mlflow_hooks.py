@@ -31,6 +31,7 @@ from mlflow.entities import (
     RunTag,
 )
 
+from selfie.parameters import flatten
 from selfie.redaction import move_credentials, redact
 from selfie.reporting.summary import policy_name
 from selfie.tracking.metrics import numbers, training_curve
@@ -219,18 +220,6 @@ def _run_name(run_params: Mapping[str, Any]) -> str:
     changed = {key: value for key, value in flatten(run_params["runtime_params"]).items() if key != "experiment"}
     pipelines = "+".join(run_params["pipeline_names"] or ["whole loop"])
     return " ".join([pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]])
-
-
-def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters as dotted names; pydantic models count as mappings."""
-    flat: dict[str, Any] = {}
-    for key, value in parameters.items():
-        nested = value.model_dump() if hasattr(value, "model_dump") else value
-        if isinstance(nested, Mapping):
-            flat.update(flatten(nested, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = nested
-    return flat
 
 
 def _step(room: str) -> int:

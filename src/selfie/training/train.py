@@ -13,6 +13,7 @@ from trl import DPOConfig
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import ConfigurationError
 from selfie.parameters import TrainingParameters
+from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.trainer import NoiseAwareTrainer
 
 
@@ -34,7 +35,7 @@ def train(
         beta: β of the loss.
         iteration: i, which picks λ; 0 for seeding.
         seed: of this training (the order of the pairs).
-        workspace: a folder for what training writes.
+        workspace: a folder for what this very training writes; it goes on from the last checkpoint there.
 
     Returns:
         The new checkpoint, a folder in ``workspace``, and one record a pair and epoch: ``pair``, ``step``, ``loss``,
@@ -53,7 +54,7 @@ def train(
         extrapolation=extrapolation,
         processing_class=start.load_tokenizer(),
     )
-    trainer.train()
+    trainer.go_on_from(newest_checkpoint(workspace))
     folder = workspace / "policy"
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     trained.save_pretrained(folder)
@@ -93,7 +94,8 @@ def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: P
         precompute_ref_log_probs=True,
         max_length=None,
         remove_unused_columns=False,
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=parameters.checkpoint_steps,
         logging_strategy="no",
         report_to=[],
         seed=seed % 2**32,

@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.evaluation.annotate import Record, annotate
 from selfie.evaluation.label_audit import audit_labels
 from selfie.evaluation.win_rate import length_controlled_win_rate, win_rate, win_rate_interval
@@ -20,6 +21,7 @@ from selfie.randomness import derive_seed
 def generate_outputs(
     evaluation_prompts: Dataset,
     policy: Checkpoint,
+    workspace: Path,
     generation: GenerationParameters,
     evaluation: EvaluationParameters,
     max_length: int,
@@ -36,6 +38,7 @@ def generate_outputs(
         max_length=max_length,
         purpose="evaluation",
         seed=seed,
+        shards=Shards(workspace, generation.shard_rows),
     )
     name = Path(policy.source).name
     return [

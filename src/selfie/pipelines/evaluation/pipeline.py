@@ -14,6 +14,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "evaluation_prompts",
                     "policy",
+                    "workspace",
                     "params:generation",
                     "params:evaluation",
                     "params:max_length",

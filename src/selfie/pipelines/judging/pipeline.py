@@ -12,7 +12,7 @@ def create_pipeline(judge_model: str | None) -> Pipeline:
         [
             Node(
                 score_responses,
-                inputs=["responses", "previous_policy", "initial_model", "params:judging"],
+                inputs=["responses", "previous_policy", "initial_model", "workspace", "params:judging"],
                 outputs="scored_responses",
                 name="score_responses",
             ),

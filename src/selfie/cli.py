@@ -1,0 +1,45 @@
+"""The project's commands: ``kedro run`` that goes on where it stopped, ``kedro status``."""
+
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import CONTEXT_SETTINGS, env_option
+from kedro.framework.project import settings
+from rich.console import Console
+
+RUNNER = "selfie.runner.ContinuingRunner"
+
+
+@click.group(context_settings=CONTEXT_SETTINGS, name="selfie")
+def cli() -> None:
+    """Align a language model from a few preference labels by letting it label its own data."""
+
+
+def _run(fresh: bool, runner: str | None, runner_params: dict[str, Any], **options: Any) -> Any:
+    if fresh:
+        runner_params = {**runner_params, "fresh": True}
+    assert kedro_run.callback is not None
+    return kedro_run.callback(runner=runner or RUNNER, runner_params=runner_params, **options)
+
+
+run = click.Command(
+    "run",
+    params=[
+        *kedro_run.params,
+        click.Option(["--fresh"], is_flag=True, help="Repeat every step, committed and fresh or not."),
+    ],
+    callback=_run,
+    help="Run the pipeline, from where the last run stopped: what is committed and fresh is skipped.",
+)
+cli.add_command(run)
+
+
+@cli.command()
+@env_option
+def status(env: str | None) -> None:
+    """Show for every stage: done, stale (why), partial or missing."""
+    from selfie.status import status_table
+
+    with settings.SESSION_CLASS.create(env=env) as session:
+        Console().print(status_table(session.load_context().catalog))
