@@ -8,6 +8,9 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS, env_option
 from kedro.framework.project import settings
 from rich.console import Console
 
+from selfie.failures import explain
+from selfie.termination import orderly_exit
+
 RUNNER = "selfie.runner.ContinuingRunner"
 
 
@@ -20,7 +23,14 @@ def _run(fresh: bool, runner: str | None, runner_params: dict[str, Any], **optio
     if fresh:
         runner_params = {**runner_params, "fresh": True}
     assert kedro_run.callback is not None
-    return kedro_run.callback(runner=runner or RUNNER, runner_params=runner_params, **options)
+    try:
+        with orderly_exit():
+            return kedro_run.callback(runner=runner or RUNNER, runner_params=runner_params, **options)
+    except Exception as error:
+        known = explain(error)
+        if known is None or known is error:
+            raise
+        raise known from error
 
 
 run = click.Command(

@@ -19,6 +19,8 @@ from rich.console import Console
 
 from selfie.configuration import check_datasets, check_paths, read_configuration
 from selfie.datasets.artefact import Artefact
+from selfie.datasets.lock import RunLock
+from selfie.failures import storage_error
 from selfie.freshness import progress, provenance_of, workspace_of
 from selfie.preflight import announce, check_inputs, check_parameters
 from selfie.redaction import redact_logs
@@ -51,6 +53,40 @@ class PreflightHooks:
         check_paths(pipeline.datasets(), catalog, self.data_folders)
         rows = check_inputs(pipeline, catalog, self.parameters, current_shape().iterations)
         logger.info(announce(pipeline, catalog, self.parameters, rows))
+
+
+class LockHooks:
+    """Two runs never write to the same experiment."""
+
+    lock: RunLock | None = None
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
+        """Takes the experiment's lock; it is also the first thing that is written, so a locked folder shows here."""
+        self._release()  # another hook may have failed after this one
+        if "run_lock" not in catalog:
+            return
+        lock: RunLock = catalog.load("run_lock")
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise storage_error(error) from error
+        self.lock = lock
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Lets go of it."""
+        self._release()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Lets go of it."""
+        self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
 
 
 class ProvenanceHooks:
@@ -97,14 +133,15 @@ class TimingHooks:
     """
 
     def __init__(self) -> None:
-        self.mark = psutil.Process().create_time()
+        # On the monotonic clock, so that nothing takes negative time when somebody sets the clock.
+        self.mark = time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 
     @hook_impl
     def after_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
         """Adds the node to ``timings``."""
         if "timings" not in catalog:
             return
-        now = time.time()
+        now = time.monotonic()
         timings = catalog.load("timings") if catalog.exists("timings") else {}
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         timings[node.name] = {

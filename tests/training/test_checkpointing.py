@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from test_trainer import BETA, PLAIN, disturb, make_pairs
-from transformers import LlamaForCausalLM, TrainerCallback
+from test_trainer import BETA, PLAIN
+from transformers import TrainerCallback
 
 from selfie.checkpoints import Checkpoint
 from selfie.parameters import TrainingParameters
@@ -59,17 +59,6 @@ def killed_at(step: int, *arguments) -> None:
         run(*arguments)
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-
-
-@pytest.fixture(scope="module")
-def pairs(tiny_checkpoint: Checkpoint):
-    model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source)
-    return disturb(make_pairs(model, 15))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tiny_checkpoint: Checkpoint, pairs, tmp_path_factory):
-    return run(tiny_checkpoint, pairs, tmp_path_factory.mktemp("uninterrupted"))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -1,6 +1,7 @@
 """Kedro datasets: what the user brings (records, models) and what the project writes (committed, verified)."""
 
 from selfie.datasets.committed import CommittedDataset
+from selfie.datasets.lock import LockDataset
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
 from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
 from selfie.datasets.rows import RowsDataset
@@ -8,6 +9,7 @@ from selfie.datasets.rows import RowsDataset
 __all__ = [
     "CheckpointDataset",
     "CommittedDataset",
+    "LockDataset",
     "PackagedGGUFDataset",
     "PreferenceDataset",
     "PromptDataset",

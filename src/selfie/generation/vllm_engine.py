@@ -37,9 +37,9 @@ class VllmEngine:
         self._receive()  # the model is loaded
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.connection.close()
-        self.process.join(timeout=30)
+        self.process.join(timeout=30 if error is None else 1)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()

@@ -4,13 +4,17 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from kedro.io import DatasetError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from selfie import termination
 from selfie.datasets.commit import seal_folder, set_aside, verify
+from selfie.errors import DivergenceError
 
 logger = logging.getLogger(__name__)
 STATE = "noise_aware_state.json"  # what the trainer has beside transformers' own state
@@ -44,6 +48,31 @@ def newest_checkpoint(workspace: Path) -> Path | None:
 def read_state(folder: Path) -> dict[str, Any]:
     """What :func:`seal_checkpoint` was given."""
     return json.loads((folder / STATE).read_text())
+
+
+class Guard(TrainerCallback):
+    """No step is taken on gradients that are not finite; SIGTERM ends the training with a checkpoint."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        finite = [parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None]
+        if not torch.stack(finite).all():
+            raise diverged("the gradient", state.global_step, Path(str(args.output_dir)))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if termination.requested():
+            control.should_save = control.should_training_stop = True
+
+
+def diverged(what: str, step: int, workspace: Path, pairs: Sequence[int] = ()) -> DivergenceError:
+    """Says where a training broke and to where it falls back."""
+    last = max((number for number, _ in _checkpoints(workspace)), default=0)
+    return DivergenceError(
+        f"training, step {step + 1}" + (f", pairs {', '.join(map(str, pairs))}" if pairs else ""),
+        f"{what} is not finite; the step was not taken",
+        f"the last good state is step {last} and is kept; look at the pairs, or lower learning_rate, and run again",
+    )
 
 
 class NoLastCheckpoint(TrainerCallback):

@@ -11,6 +11,7 @@ What differs from ``trl.DPOTrainer`` 1.16:
 - checkpoints hold the detector's window and the log of the pairs too, and exist only once their manifest is there.
 """
 
+import logging
 import math
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,10 @@ from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_
 from selfie.preference.losses import conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, response_positions
-from selfie.training.checkpointing import NoLastCheckpoint, read_state, seal_checkpoint
+from selfie.termination import finishing
+from selfie.training.checkpointing import Guard, NoLastCheckpoint, diverged, read_state, seal_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -82,6 +86,7 @@ class NoiseAwareTrainer(DPOTrainer):
         self.pairs_in_step = 0
         self.pair_log: list[dict[str, Any]] = []
         self.add_callback(NoLastCheckpoint())
+        self.add_callback(Guard())
 
     def go_on_from(self, checkpoint: Path | None) -> None:
         """Trains to the end, from the beginning or from a sealed checkpoint as if nothing had happened."""
@@ -89,7 +94,9 @@ class NoiseAwareTrainer(DPOTrainer):
             state = read_state(checkpoint)
             self.detector.margins.extend(state["detector_margins"])
             self.pair_log.extend(state["pair_log"])
-        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            logger.info("training goes on from %s", checkpoint.name)
+        with finishing():
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: a checkpoint is scratch, and TRL's card would go beside it."""
@@ -138,6 +145,9 @@ class NoiseAwareTrainer(DPOTrainer):
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
         losses = self._losses(margin, flagged)
+        if not losses.isfinite().all():
+            broken = inputs["pair"][~losses.isfinite()].tolist()
+            raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)
         self._record(inputs, losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
