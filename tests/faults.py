@@ -1,7 +1,7 @@
 """How tests cause faults: a process of its own that may die, a disk that is small."""
 
-import logging
 import os
+import traceback
 from collections.abc import Callable
 
 ROOT = os.geteuid() == 0
@@ -16,7 +16,7 @@ def in_a_child(work: Callable[[], None]) -> int:
         except SystemExit as end:
             os._exit(int(end.code or 0))
         except BaseException:
-            logging.exception("in the child")
+            traceback.print_exc()
             os._exit(99)
         os._exit(0)
     return os.waitpid(child, 0)[1]

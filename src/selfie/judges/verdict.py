@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint
 from selfie.errors import ConfigurationError
-from selfie.generation.transformers_engine import token_batches
+from selfie.generation.batches import token_batches
 from selfie.preference.log_probs import Head
 from selfie.scoring.sequence_log_probs import pad_right
 

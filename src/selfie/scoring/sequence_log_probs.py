@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
-from selfie.generation.transformers_engine import token_batches
+from selfie.generation.batches import halving, token_batches
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
 
 
@@ -54,13 +54,17 @@ def _score_rows(
     lengths = [len(prompt) + len(response) for prompt, response in rows]
     with tqdm(total=len(rows), desc=f"scoring under {name}", unit="response") as progress:
         for batch in token_batches(lengths, batch_tokens):
-            prompts, responses = zip(*(rows[i] for i in batch), strict=True)
-            with torch.inference_mode():
-                sums, _ = response_log_probs(model, *pad_right(prompts, responses, model.device))
-            for index, value in zip(batch, sums.tolist(), strict=True):
+            sums = halving(lambda part: _score_batch(model, [rows[i] for i in part]), batch)
+            for index, value in zip(batch, sums, strict=True):
                 log_probs[index] = value
             progress.update(len(batch))
     return log_probs
+
+
+@torch.inference_mode()
+def _score_batch(model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+    prompts, responses = zip(*rows, strict=True)
+    return response_log_probs(model, *pad_right(prompts, responses, model.device))[0].tolist()
 
 
 def response_log_probs(
