@@ -179,12 +179,12 @@ def verifies(path: Path) -> bool:
     return True
 
 
-def plan(rng: random.Random, tally: Tally) -> tuple[int | None, Any]:
+def plan(rng: random.Random, tally: Tally, spared: bool) -> tuple[int | None, Any]:
     """When the next attempt dies: before a flush, or some time after its n-th sign of life.
 
-    A stage in which no attempt has died yet is not left alive.
+    A stage in which no attempt has died yet is not left alive, even where the attempt is ``spared`` otherwise.
     """
-    fatal_flush = rng.randint(1, MOST_FLUSHES) if rng.random() < SAVE_SHARE else None
+    fatal_flush = rng.randint(1, MOST_FLUSHES) if rng.random() < SAVE_SHARE and not spared else None
     moment, delay, seen = rng.randint(1, MOST_MOMENTS), rng.uniform(0, LONGEST_DELAY), 0
 
     def choose(line: str) -> float | None:
@@ -193,18 +193,18 @@ def plan(rng: random.Random, tally: Tally) -> tuple[int | None, Any]:
         step = STEP.match(line)
         if step and not tally.by_stage[stages()[step[1]]]:
             return delay / 10
-        return delay if fatal_flush is None and seen == moment else None
+        return delay if fatal_flush is None and seen == moment and not spared else None
 
     return fatal_flush, choose
 
 
 def torment(folder: Path, seed: int, kills: int, tally: Tally) -> None:
-    """One world, killed and restarted until it is done (and left in peace after this many kills in all)."""
+    """One world, killed and restarted until it is done (and left in peace after this many kills in all worlds)."""
     rng = random.Random(seed)
     committed: set[str] = set()
     everything: set[str] = set()
     while True:
-        fatal_flush, choose = plan(rng, tally) if tally.kills < kills else (None, lambda line: None)
+        fatal_flush, choose = plan(rng, tally, spared=tally.kills >= kills)
         attempt = follow(*start(folder, seed, fatal_flush), choose)
         tally.attempts += 1
         started = {line.split(" ", 1)[1] for line in attempt.lines if line.startswith(("computing ", "committed "))}
@@ -239,19 +239,20 @@ def differences(tormented: Path, peaceful: Path) -> list[str]:
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
-def run(kills: int, first_seed: int, folder: Path, iterations: int = 2) -> dict[str, Any]:
-    """Torments as many worlds as it takes; what ``chaos.json`` holds."""
+def run(kills: int, first_seed: int, folder: Path, iterations: int = 2, worlds: int = 2) -> dict[str, Any]:
+    """Torments this many worlds, or more if it takes more; what ``chaos.json`` holds."""
     os.environ["SELFIE_ITERATIONS"] = str(iterations)
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT, env="test") as session:
         session.load_context()  # shapes the pipelines, whose steps name the stages
     tally = Tally()
     seed = first_seed
-    while tally.kills < kills:
+    while tally.kills < kills or seed < first_seed + worlds:
         tormented, peaceful = (folder / f"{name}_{seed}" for name in ("tormented", "peaceful"))
         for path in (tormented, peaceful):
             path.mkdir(parents=True)
-        torment(tormented, seed, kills, tally)
+        share = -(-kills * (seed - first_seed + 1) // worlds)
+        torment(tormented, seed, min(kills, share), tally)
         uninterrupted(peaceful, seed)
         tally.different.extend(f"seed {seed}: {name}" for name in differences(tormented, peaceful))
         tally.seeds.append(seed)

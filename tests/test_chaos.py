@@ -10,7 +10,7 @@ import chaos
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_runs_end_like_uninterrupted_ones(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SELFIE_ITERATIONS", "1")  # restored afterwards: the harness sets it
-    report = chaos.run(kills=3, first_seed=1, folder=tmp_path, iterations=1)
+    report = chaos.run(kills=3, first_seed=1, folder=tmp_path, iterations=1, worlds=1)
     assert report["kills"] >= 3
     assert report["different"] == []
     assert report["identical"]
