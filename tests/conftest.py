@@ -36,6 +36,8 @@ initial_model:
 """
 
 torch.set_num_threads(1)
+# Tests that fork: torch makes its thread pool anew in the child, and two threads that do so at once lose it.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 settings.register_profile("selfie", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("selfie")
 

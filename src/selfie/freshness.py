@@ -4,7 +4,7 @@ Every artefact's manifest records what it was made from: the code that the node 
 of its inputs. A node is fresh if all its outputs are committed and their records say what would be recorded now.
 """
 
-import re
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from selfie.code_version import code_version
 from selfie.datasets import WorkspaceDataset
 from selfie.datasets.artefact import Artefact, Versioned, short_hash
+from selfie.datasets.commit import is_committed
 from selfie.parameters import flatten
 
 VOLATILE = {"timings"}  # measured while the run goes on: no reason to repeat anything
@@ -82,14 +83,16 @@ def workspace_of(node: Node, catalog: CatalogProtocol, provenance: Mapping[str, 
 
 
 def progress(workspace: Path) -> str | None:
-    """What a killed run has left: ``3/12 shards``, ``step 40/120``; None where there is nothing."""
+    """What a killed run has left: ``3/12 shards``, ``40/120 optimiser steps``; None where there is nothing."""
     parts = []
     for plan in sorted(workspace.glob("**/shards-of-*")):
         done = len(list(plan.parent.glob("[0-9]*.json")))
         parts.append(f"{done}/{plan.name.removeprefix('shards-of-')} shards")
-    steps = [int(found[1]) for path in workspace.glob("checkpoint-*") if (found := re.search(r"-(\d+)$", path.name))]
-    if steps:
-        parts.append(f"step {max(steps)}")
+    checkpoints = [folder for folder in workspace.glob("checkpoint-*") if is_committed(folder)]
+    states = [json.loads((folder / "trainer_state.json").read_text()) for folder in checkpoints]
+    if states:
+        last = max(states, key=lambda state: state["global_step"])
+        parts.append(f"{last['global_step']}/{last['max_steps']} optimiser steps")
     return ", ".join(parts) or None
 
 
