@@ -24,10 +24,10 @@ def version(function) -> dict[str, str]:
     return code_version(function)
 
 
-def edit(file: Path, before: str, after: str) -> None:
+def edit(file: Path, before: str, after: str, count: int = -1) -> None:
     text = file.read_text()
     assert before in text
-    file.write_text(text.replace(before, after))
+    file.write_text(text.replace(before, after, count))
 
 
 def test_a_node_reaches_what_it_imports_at_any_depth(source: Path):
@@ -39,7 +39,7 @@ def test_a_node_reaches_what_it_imports_at_any_depth(source: Path):
 
 def test_what_the_code_does_makes_its_node_stale_and_no_other(source: Path):
     training, judging = version(train_policy), version(judge_responses)
-    edit(source / "preference" / "noise.py", "self.percentile / 100", "self.percentile / 99")
+    edit(source / "preference" / "noise.py", "def threshold(", "def other_threshold(")
     after = version(train_policy)
     assert {name for name in after if after[name] != training[name]} == {"selfie.preference.noise"}
     assert version(judge_responses) == judging
@@ -48,7 +48,7 @@ def test_what_the_code_does_makes_its_node_stale_and_no_other(source: Path):
 def test_comments_docstrings_and_line_breaks_do_not_count(source: Path):
     before = version(train_policy)
     noise = source / "preference" / "noise.py"
-    edit(noise, '"""The noise detector: which', '"""A noise detector: which')
-    edit(noise, "Flags pairs whose", "Marks pairs whose")
+    edit(noise, '"""', '"""Said in other words. ', 1)  # the module's docstring
+    edit(noise, "Args:", "Arguments:")  # the class's
     noise.write_text(f"# a comment\n\n\n{noise.read_text()}")
     assert version(train_policy) == before

@@ -7,7 +7,9 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 from rich.table import Table
 
+from selfie.datasets.records import RecordDataset
 from selfie.freshness import State, examine
+from selfie.gate import PAIRS
 
 COLOURS = {"done": "green", "stale": "yellow", "partial": "cyan", "missing": "red"}
 
@@ -18,6 +20,7 @@ def status_table(catalog: CatalogProtocol) -> Table:
     A step counts as stale, too, if it will get other inputs because a step before it has to run.
     """
     whole = pipelines["__default__"]
+    _set_aside(catalog)
     stages: dict[tuple[str, str], dict[Node, State]] = {}
     due: set[str] = set()  # datasets that will be made anew
     for node in whole.nodes:
@@ -34,6 +37,17 @@ def status_table(catalog: CatalogProtocol) -> Table:
         word, why = _together(states)
         table.add_row(room or "–", stage, f"[{COLOURS[word.split()[0]]}]{word}[/]", why)
     return table
+
+
+def _set_aside(catalog: CatalogProtocol) -> None:
+    """The user's data as the last run's data gate left it: prompts that are merely long stay (sampling skips them)."""
+    quarantine = catalog.get("quarantine")
+    listed = quarantine.load() if quarantine is not None and quarantine.exists() else []
+    rows = [row for row in listed if row["dataset"] in PAIRS or "max_length" not in row["problem"]]
+    for name in {row["dataset"] for row in rows}:
+        dataset = catalog.get(name)
+        if isinstance(dataset, RecordDataset):
+            dataset.set_aside(row["row"] for row in rows if row["dataset"] == name)
 
 
 def stage_of(node: Node) -> str:

@@ -179,7 +179,7 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         """Of a local file's bytes, of a remote one's listing, of the hub's revision; and of what is read of them."""
         if self._hub is None and not self._exists():
             return None
-        description = [self._describe(), self._shuffle_seed, self._split]
+        description = [self._describe(), self._shuffle_seed, self._split, self._share, self._max_characters]
         if self._hub is None:
             files, path = fsspec.core.url_to_fs(self._filepath)
             local = isinstance(files, LocalFileSystem)
