@@ -257,6 +257,86 @@ def test_a_stage_and_an_iteration_run_alone_and_repeat_the_result(whole_run):
     assert (weights.read_bytes(), labels.read_text()) == before
 
 
+@pytest.fixture(scope="module")
+def rehearsing(whole_run):
+    """One iteration of the method selfie, in the language of the whole run; yields the folder that it wrote to."""
+    run("test", "loop", method="selfie", iterations=1)
+    return whole_run
+
+
+def stored(folder, path):
+    from datasets import load_from_disk
+
+    return load_from_disk(str(folder / path)).to_list()
+
+
+def test_rehearsed_pairs_are_the_humans_and_trusted(rehearsing):
+    """Each of the 16 once, numbered after the iteration's own, and never flagged."""
+    pairs = stored(rehearsing, "05_model_input/test_selfie/iteration_1/pairs")
+    seeds = stored(rehearsing, "05_model_input/test_selfie/seeding/pairs")
+    replayed = stored(rehearsing, "05_model_input/test_selfie/iteration_1/replayed_pairs")
+    assert [row["chosen_ids"] for row in replayed] == [row["chosen_ids"] for row in seeds]
+    moved = [
+        a["reference_chosen_log_prob"] - b["reference_chosen_log_prob"] for a, b in zip(replayed, seeds, strict=True)
+    ]
+    assert sum(moved) > 0  # policy 0 was trained on them
+    log = stored(rehearsing, "06_models/test_selfie/iteration_1_training_log")
+    assert sorted(entry["pair"] for entry in log) == list(range(len(pairs) + 16))
+    assert not any(entry["flagged"] for entry in log if entry["pair"] >= len(pairs))
+    assert any(entry["flagged"] for entry in log)
+
+
+def test_rehearsing_judges_by_the_token(rehearsing):
+    """Stored rewards are β·gain/|y|·L̄, with L̄ the mean length of all responses."""
+    responses = stored(rehearsing, "04_feature/test_selfie/iteration_1/scored_responses")
+    mean_length = sum(len(row["response_ids"]) for row in responses) / len(responses)
+    rewards = {
+        tuple(row["prompt_ids"] + row["response_ids"]): 0.1
+        * (row["policy_log_prob"] - row["initial_log_prob"])
+        * mean_length
+        / len(row["response_ids"])
+        for row in responses
+    }
+    for pair in stored(rehearsing, "05_model_input/test_selfie/iteration_1/pairs"):
+        for side in ("chosen", "rejected"):
+            assert pair[f"{side}_reward"] == pytest.approx(rewards[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])])
+        assert pair["margin"] >= 0
+
+
+def test_a_shorter_run_has_the_prompts_of_a_longer_one(whole_run, rehearsing):
+    """Its one iteration asks what the first of two asked."""
+    path = "02_intermediate/{}/iteration_1/prompts"
+    assert stored(whole_run, path.format("test")) == stored(whole_run, path.format("test_selfie"))
+
+
+def test_methods_share_language_model_and_seeds(whole_run, rehearsing):
+    """So that they can be compared in pairs: the same policy 0, and the same answers of the initial model."""
+    for path in ("06_models/{}/policy_0/model.safetensors", "07_model_output/{}/initial/model_outputs.json"):
+        assert (whole_run / path.format("test")).read_bytes() == (whole_run / path.format("test_selfie")).read_bytes()
+    summary = json.loads((rehearsing / "08_reporting/test_selfie/summary.json").read_text())
+    assert summary["experiment"] == "test_selfie"
+    assert [row["name"] for row in summary["iterations"]] == ["initial", "policy_0", "policy_1"]
+
+
+def test_a_reward_model_is_trained_and_judges(whole_run):
+    """The stored rewards are those that the stored reward model gives; the labels follow them."""
+    from selfie.checkpoints import Checkpoint
+    from selfie.judges.reward_model import reward_model_scores
+
+    run("test", "loop", method="reward_model", iterations=1)
+    model = Checkpoint(str(whole_run / "06_models/test_reward_model/reward_model"))
+    pairs = stored(whole_run, "05_model_input/test_reward_model/iteration_1/pairs")
+    rewards = {}
+    for side in ("chosen", "rejected"):
+        prompts, texts = [pair["prompt"] for pair in pairs], [pair[side] for pair in pairs]
+        rewards[side] = reward_model_scores(model, prompts, texts, 16384).tolist()
+        assert rewards[side] == pytest.approx([pair[f"{side}_reward"] for pair in pairs], abs=0.05)
+    assert all(pair["margin"] >= 0 for pair in pairs)
+    assert max(pair["margin"] for pair in pairs) > 0.1
+    seeds = stored(whole_run, "05_model_input/test_reward_model/seeding/pairs")
+    assert len(seeds) == 16
+
+
 @pytest.mark.parametrize(
     ("parameters", "error", "words"),
     [

@@ -15,7 +15,6 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from rich.console import Console
 
 from selfie.configuration import check_datasets, check_paths, read_configuration
 from selfie.datasets.artefact import Artefact
@@ -24,13 +23,12 @@ from selfie.failures import storage_error
 from selfie.freshness import progress, provenance_of, workspace_of
 from selfie.preflight import announce, check_inputs, check_parameters
 from selfie.redaction import redact_logs
-from selfie.reporting.tables import terminal_table
+from selfie.reporting.tables import print_table, terminal_table
 from selfie.shape import choose_shape, current_shape
 from selfie.status import stage_of
 
 logger = logging.getLogger(__name__)
 KIB_PER_GIB = 2**20
-TABLE_WIDTH = 120  # in logs, where there is no terminal to ask
 
 
 class PreflightHooks:
@@ -167,10 +165,7 @@ class ConsoleHooks:
     def after_pipeline_run(self) -> None:
         """Prints the summary, if one was made."""
         if hasattr(self, "summary"):
-            console = Console()
-            if not console.is_terminal:
-                console = Console(width=TABLE_WIDTH)
-            console.print(terminal_table(self.summary))
+            print_table(terminal_table(self.summary))
 
 
 def quiet_libraries() -> None:

@@ -1,9 +1,10 @@
 """Every parameter with its meaning and range. Kedro checks them before any node runs; a misspelt one is an error."""
 
+import string
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -49,8 +50,8 @@ class JudgingParameters(_Strict):
     """``logit``: the policy's own log-probs (SPA). ``llm``: the policy, asked in words. ``reward_model``: the one in
     the catalog. ``gold``: the annotator, as an upper bound."""
     length_normalised: bool = False
-    """Whether the judge ``logit`` compares rewards per token. The paper sums; a sum favours what the seed pairs made
-    likely by length, and the loop then drifts towards the longest or shortest responses."""
+    """Whether the judge ``logit`` compares rewards per token. The paper sums, and a sum can drift towards long
+    responses; a reward per token can drift towards short ones. Look at the lengths of chosen and rejected."""
     question: QuestionParameters | None = None
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt
@@ -117,11 +118,91 @@ class TrainingParameters(OptimizerParameters):
 class EvaluationParameters(_Strict):
     """How each policy is compared with the initial model."""
 
-    annotator: Literal["gold", "none"]
-    """``none`` writes the outputs in AlpacaEval's format and leaves the win rate to its own tools."""
+    annotator: Literal["gold", "llm", "local", "reward_model", "none"]
+    """Who compares the answers. ``none`` writes them in AlpacaEval's format and leaves the win rate to its own tools;
+    for the others see :class:`AnnotationParameters`."""
     temperature: PositiveFloat
     max_new_tokens: PositiveInt
     bootstrap_samples: PositiveInt
+
+
+class Price(_Strict):
+    """What an endpoint charges, in dollars per million tokens."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    completion: Annotated[float, Field(ge=0)]
+
+
+class EndpointParameters(_Strict):
+    """An OpenAI-compatible chat endpoint. Its key is no parameter: see ``conf/base/credentials.yml``."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^@]+$")]
+    """Up to and with ``/v1``; a key does not belong here either, since parameters are logged."""
+    model: str | None
+    temperature: Annotated[float, Field(ge=0)]
+    concurrency: PositiveInt
+    """Questions asked at the same time."""
+    requests_per_minute: PositiveInt | None
+    timeout: PositiveFloat
+    """Seconds in which the endpoint may be silent."""
+    attempts: PositiveInt
+    """Tries of a question that fails for a reason that may pass."""
+    price: Price | None
+
+
+class AnnotationParameters(_Strict):
+    """How a judge other than ``gold`` is asked."""
+
+    order: Literal["both", "random"]
+    """Of the two answers: ``both`` asks twice and takes the mean, ``random`` once, in an order drawn by the seed."""
+    max_failures: Fraction
+    """Share of the questions that may stay without an answer; beyond it the evaluation stops."""
+    judge_model: str | None
+    """``local``: a chat model; ``reward_model``: a sequence classifier. A folder or a hub repository."""
+    judge_revision: str | None
+    """The hub commit, pinned."""
+    batch_tokens: PositiveInt
+    """Tokens (rows × longest row) that a judge on this machine reads in one forward pass."""
+    endpoint: EndpointParameters
+    """``llm``'s, and MT-Bench's."""
+
+
+class JudgePrompt(_Strict):
+    """What a judge is told. ``system`` and ``user`` are filled in by name; ``{{`` and ``}}`` stand for braces."""
+
+    version: PositiveInt
+    """To be raised with every change of the texts."""
+    system: str
+    user: str
+
+    def check_fields(self, allowed: set[str]) -> None:
+        """Raises ValueError where ``user`` lacks a field, or a text names an unknown one."""
+        used = {name for text in (self.system, self.user) for _, name, *_ in string.Formatter().parse(text) if name}
+        if used - allowed:
+            raise ValueError(f"no such field: {', '.join(sorted(used - allowed))}")
+        if allowed - used:
+            raise ValueError(f"the field {', '.join(sorted(allowed - used))} is not used")
+
+
+class JudgePrompts(_Strict):
+    """The prompts of the judges that read one."""
+
+    pairwise: JudgePrompt
+    """Which of two answers is better? Its reply is 1 or 2."""
+    grading: JudgePrompt
+    """MT-Bench's single-answer grading: its reply ends with ``Rating: `` and 1 to 10."""
+
+    @field_validator("pairwise")
+    @classmethod
+    def _check_pairwise(cls, prompt: JudgePrompt) -> JudgePrompt:
+        prompt.check_fields({"instruction", "answer_1", "answer_2", "fence"})
+        return prompt
+
+    @field_validator("grading")
+    @classmethod
+    def _check_grading(cls, prompt: JudgePrompt) -> JudgePrompt:
+        prompt.check_fields({"conversation", "fence"})
+        return prompt
 
 
 class SeedLabellingParameters(_Strict):
@@ -174,6 +255,14 @@ class Parameters(_Strict):
     evaluation: EvaluationParameters
     reward_model: OptimizerParameters | None = None
     """Of the judge ``reward_model``, where it is trained on the seed pairs."""
+    annotation: AnnotationParameters
+    judge_prompts: JudgePrompts
+    model_outputs: str | None = None
+    """A stranger's answers: ``--pipelines evaluation`` then compares them, and no policy's."""
+    reference_outputs: str | None = None
+    """The answers that a stranger's are compared with; the initial model's by default."""
+    mt_bench_questions: str | None = None
+    """MT-Bench's ``question.jsonl``, for ``--pipelines mt_bench``."""
     seed_labelling: SeedLabellingParameters | None = None
     world: WorldParameters | None = None
 
@@ -191,6 +280,15 @@ class Parameters(_Strict):
         for name, value in needs.items():
             if value == "gold" and self.gold is None:
                 raise ValueError(f"{name} is gold, but the parameter gold names no annotator")
+        return self
+
+    @model_validator(mode="after")
+    def _check_annotator(self) -> Self:
+        annotator = self.evaluation.annotator
+        if annotator == "llm" and self.annotation.endpoint.model is None:
+            raise ValueError("evaluation.annotator is llm, but annotation.endpoint.model names no model")
+        if annotator in ("local", "reward_model") and self.annotation.judge_model is None:
+            raise ValueError(f"evaluation.annotator is {annotator}, but annotation.judge_model names no model")
         return self
 
 

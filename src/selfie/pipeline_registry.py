@@ -28,11 +28,16 @@ def register_pipelines() -> dict[str, Pipeline]:
         generation.create_split(shape.iterations)
         + (seeding.create_reward_training() if shape.trains_reward_model else Pipeline([]))
         + sum(rooms.values(), Pipeline([]))
+        + evaluation.create_leaderboard(list(rooms))
         + reporting.create_pipeline(list(rooms), shape.heldout)
     )
     whole = preparation.create_pipeline(shape.preparation) + loop
     stages = {stage: whole.only_nodes_with_tags(stage) for stage in STAGES} | {"seeding": rooms["seeding"]}
     stages["seed_labelling"] = seeding.create_labelling()
+    stages["evaluate_outputs"] = create_stranger()
+    if shape.model_outputs is not None:
+        stages["evaluation"] = stages["evaluate_outputs"]
+    stages["mt_bench"] = create_mt_bench(["initial_model", *(f"policy_{k}" for k in (0, *numbers))])
     if shape.preparation != "none":
         stages["preparation"] = whole.only_nodes_with_tags("preparation")
     return {
@@ -45,10 +50,37 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 def create_baseline(shape: Shape) -> Pipeline:
     """The initial model's answers, with which every policy's are compared."""
-    base = evaluation.create_pipeline() + diagnostics.create_baseline()
+    base = evaluation.create_pipeline(previous=False) + diagnostics.create_baseline()
     base += heldout.create_baseline() if shape.heldout else Pipeline([])
     inputs = _outside(base) | {"policy": "initial_model"}
     return Pipeline(base, namespace="initial", inputs=inputs, parameters=_shared_parameters(base))
+
+
+def create_stranger() -> Pipeline:
+    """Answers from a file against others, without any policy."""
+    base = evaluation.create_stranger()
+    return Pipeline(
+        base,
+        namespace="stranger",
+        inputs=_outside(base) | {"outputs": "model_outputs", "baseline_outputs": "reference_outputs"},
+        outputs={"leaderboard": "leaderboard"},
+        parameters=_shared_parameters(base),
+    )
+
+
+def create_mt_bench(policies: list[str]) -> Pipeline:
+    """MT-Bench of the policies; not a part of the loop."""
+    base = evaluation.create_mt_bench()
+    rooms = (
+        Pipeline(
+            base,
+            namespace=room_of(policy),
+            inputs=_outside(base) | {"policy": policy},
+            parameters=_shared_parameters(base),
+        )
+        for policy in policies
+    )
+    return sum(rooms, Pipeline([]))
 
 
 def create_seeding(shape: Shape) -> Pipeline:
@@ -78,6 +110,12 @@ def create_iteration(k: int, shape: Shape) -> Pipeline:
     )
 
 
+def room_of(policy: str) -> str:
+    """The namespace in which a policy comes about and is evaluated."""
+    rooms = {"initial_model": "initial", "policy_0": "seeding"}
+    return rooms.get(policy, policy.replace("policy_", "iteration_"))
+
+
 def _room(
     stages: Pipeline,
     shape: Shape,
@@ -89,10 +127,11 @@ def _room(
     base = stages + evaluation.create_pipeline() + evaluation.create_audit()
     if shape.heldout:
         base += heldout.create_pipeline()
+    earlier = {"previous_policy": previous, "previous_annotations": f"{room_of(previous)}.annotations"}
     return Pipeline(
         base,
         namespace=namespace,
-        inputs=_outside(base) | {"previous_policy": previous},
+        inputs=_outside(base) | earlier,
         outputs={"policy": policy},
         parameters=_shared_parameters(base) | (parameters or {}),
     )
@@ -101,7 +140,7 @@ def _room(
 def _outside(base: Pipeline) -> dict[str, str]:
     """What a room reads that is not made in it, and where it comes from."""
     names = ("initial_model", "seed_preferences", "reward_model", "evaluation_prompts", "heldout_preferences")
-    sources = {name: name for name in names}
+    sources = {name: name for name in (*names, "mt_bench_questions", "annotation_cache", "judge_key")}
     sources |= {"baseline_outputs": "initial.outputs", "initial_scores": "initial.heldout_scores"}
     sources |= {"human_pairs": "seeding.pairs"}
     return {name: source for name, source in sources.items() if name in base.inputs()}

@@ -23,7 +23,15 @@ from selfie.parameters import Parameters
 
 logger = logging.getLogger(__name__)
 SECONDS_PER_MINUTE = 60
-USER_DATA = ("seed_preferences", "heldout_preferences", "evaluation_prompts", "prompts")
+USER_DATA = (
+    "seed_preferences",
+    "heldout_preferences",
+    "evaluation_prompts",
+    "prompts",
+    "model_outputs",
+    "reference_outputs",
+    "mt_bench_questions",
+)
 
 
 def check_parameters(configured: Mapping[str, Any], runtime: Mapping[str, Any]) -> Parameters:

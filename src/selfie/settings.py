@@ -2,8 +2,8 @@
 
 import os
 
-from selfie.config import MethodConfigLoader
 from selfie.hooks import ConsoleHooks, LockHooks, PreflightHooks, ProvenanceHooks, TimingHooks, quiet_libraries
+from selfie.methods import MethodConfigLoader
 from selfie.tracking.mlflow_hooks import MlflowHooks
 
 quiet_libraries()
@@ -17,5 +17,6 @@ CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
     "config_patterns": {"mlflow": ["mlflow*"], "methods": ["methods*"]},
+    "merge_strategy": {"parameters": "soft"},  # an environment, or --params, changes what it names and no neighbour
     "custom_resolvers": {"env": os.environ.get},
 }

@@ -23,6 +23,8 @@ class Shape(BaseModel):
     """0: only seeding."""
     preparation: Literal["gguf", "world", "none"] = "gguf"
     """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
+    model_outputs: str | None = None
+    """A stranger's answers, which the pipeline ``evaluation`` then evaluates instead of the policies'."""
     judge_model: Literal["previous_policy", "reward_model"] | None = None
     """The dataset that the judge needs besides the responses."""
     heldout: bool = False
@@ -61,8 +63,9 @@ def choose_shape(variables: Mapping[str, Any], parameters: Parameters) -> None:
             "judge_model": JUDGE_MODELS.get(parameters.judging.judge),
             "replay": parameters.training.replay > 0,
         }
-        if parameters.iterations is not None:
-            chosen["iterations"] = parameters.iterations
+        for name in ("iterations", "model_outputs"):
+            if getattr(parameters, name) is not None:
+                chosen[name] = getattr(parameters, name)
         _current = Shape.model_validate({**variables, **_from_environment(), **chosen})
     except ValidationError as error:
         first = error.errors()[0]

@@ -1,6 +1,7 @@
 """What the user brings, in every format, and what the errors say where it can't be used."""
 
 import csv
+import gzip
 import json
 import random
 from pathlib import Path
@@ -226,3 +227,32 @@ def test_the_users_data_is_never_written(tmp_path: Path):
     with pytest.raises(DatasetError):
         PromptDataset(str(path)).save(random.random())
     assert path.read_bytes() == before
+
+
+def test_shares_split_the_prompts(tmp_path):
+    """Every pair is in one share; a prompt's pairs stay together; the order is the same in every share."""
+    pairs = [{"prompt": f"prompt {n // 2}", "chosen": f"good {n}", "rejected": "bad"} for n in range(200)]
+    path = write(tmp_path, ".jsonl", pairs)
+    first, second, whole = (
+        PreferenceDataset(filepath=path, share=share).load() for share in ([0.0, 0.4], [0.4, 1.0], [0.0, 1.0])
+    )
+    assert not set(first["prompt_id"]) & set(second["prompt_id"])
+    assert first["chosen"][:] + second["chosen"][:] == whole["chosen"][:]
+    assert sorted(whole["chosen"]) == sorted(pair["chosen"] for pair in pairs)
+    assert len(first) == pytest.approx(80, abs=30)
+    assert whole["chosen"][:] != [pair["chosen"] for pair in pairs]
+
+
+def test_long_rows_are_left_out(tmp_path):
+    pairs = [{"prompt": "p" * length, "chosen": "c", "rejected": "r" * other} for length, other in ((9, 10), (11, 2))]
+    pairs.append({"prompt": "q", "chosen": "c" * 11, "rejected": "r"})
+    rows = PreferenceDataset(filepath=write(tmp_path, ".jsonl", pairs), max_characters=10).load()
+    assert rows["rejected"][:] == ["r" * 10]
+
+
+def test_a_compressed_file_is_read(tmp_path):
+    path = Path(write(tmp_path, ".jsonl", ROWS))
+    packed = path.with_name("rows.jsonl.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    packed_rows, rows = (PreferenceDataset(filepath=str(file)).load() for file in (packed, path))
+    assert packed_rows.to_list() == rows.to_list()

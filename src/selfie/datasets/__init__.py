@@ -1,15 +1,22 @@
 """Kedro datasets: what the user brings (records, models) and what the project writes (committed, verified)."""
 
+from selfie.datasets.annotation_cache import AnnotationCacheDataset
 from selfie.datasets.committed import CommittedDataset
+from selfie.datasets.evaluation import ApiKeyDataset, LeaderboardDataset, ModelOutputsDataset, MtBenchQuestionsDataset
 from selfie.datasets.lock import LockDataset
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
 from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
 from selfie.datasets.rows import RowsDataset
 
 __all__ = [
+    "AnnotationCacheDataset",
+    "ApiKeyDataset",
     "CheckpointDataset",
     "CommittedDataset",
+    "LeaderboardDataset",
     "LockDataset",
+    "ModelOutputsDataset",
+    "MtBenchQuestionsDataset",
     "PackagedGGUFDataset",
     "PreferenceDataset",
     "PromptDataset",

@@ -1,4 +1,4 @@
-"""Reading AlpacaEval's files: annotations, reference answers, the gamed baselines of its length control."""
+"""Reading AlpacaEval's files: model outputs, annotations, reference answers, its length control's gamed baselines."""
 
 import gzip
 import json
@@ -13,10 +13,29 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError, field_vali
 from selfie.errors import DataError
 from selfie.evaluation.length_control import ANNOTATION_COLUMNS, GAMED_COLUMNS
 
+Record = dict[str, Any]
+"""A row of AlpacaEval's JSON files."""
+DRAW = 1.5
+
 _SUFFIXES = (".json", ".json.gz")
 _UNJUDGED = -1
 
 Row = TypeVar("Row", bound=BaseModel)
+
+
+class ModelOutput(BaseModel):
+    """A row of `model_outputs.json`; older files call the answer `output_1` or `output_2`."""
+
+    instruction: str
+    output: str = Field(validation_alias=AliasChoices("output", "output_2", "output_1"))
+    generator: str | None = Field(None, validation_alias=AliasChoices("generator", "generator_2", "generator_1"))
+
+    @field_validator("*")
+    @classmethod
+    def _is_unicode(cls, text: str | None) -> str | None:
+        """JSON can hold half a surrogate pair, which no judge can be sent."""
+        (text or "").encode()
+        return text
 
 
 class ReferenceAnswer(BaseModel):
@@ -74,6 +93,32 @@ def read_reference(path: Path) -> list[ReferenceAnswer]:
     return [_row(ReferenceAnswer, record, path, number) for number, record in enumerate(_read_list(path), 1)]
 
 
+def read_outputs(path: Path) -> list[Record]:
+    """A model's answers: ``instruction``, ``output`` and ``generator`` (the file's name, where a row has none).
+
+    Raises:
+        DataError: names file and row.
+    """
+    rows = [_row(ModelOutput, record, path, number) for number, record in enumerate(_read_list(path), 1)]
+    if not rows:
+        raise DataError(str(path), "no answers", "let the model answer at least one instruction")
+    name = _stem(path)
+    return [{**row.model_dump(), "generator": row.generator or name} for row in rows]
+
+
+def read_annotation_records(path: Path) -> list[Record]:
+    """Rows of `annotations.json` with ``instruction``, ``output_2`` and ``preference``; None for NaN and −1.
+
+    Raises:
+        DataError: names file and row.
+    """
+    rows = [_row(Annotation, record, path, number) for number, record in enumerate(_read_list(path), 1)]
+    for number, row in enumerate(rows, 1):
+        if row.instruction is None:
+            raise DataError(f"{path}, row {number}", "no instruction", "add it")
+    return [{**row.model_dump(), "preference": _judged_preference(row.preference)} for row in rows]
+
+
 def read_gamed_baselines(path: Path) -> pd.DataFrame:
     """`df_gamed.csv`, in the order of its rows."""
     gamed = _read_csv(path, GAMED_COLUMNS)
@@ -99,7 +144,7 @@ def _read_model(path: Path, reference: Sequence[ReferenceAnswer] | None) -> tupl
             raise DataError(where, f"index {index} is in row {seen[index]} already", "keep one of the two rows")
         seen[index] = number
         table.append((index, len(answer), len(row.output_2), row.preference))
-    name = path.name.removesuffix(".gz").removesuffix(".json")
+    name = _stem(path)
     if name == "annotations":
         name = rows[0].generator_2 or name
     return name, pd.DataFrame(table, columns=list(ANNOTATION_COLUMNS))
@@ -149,6 +194,17 @@ def _read_table(path: Path) -> dict[str, pd.DataFrame]:
         )
     table["preference"] = table["preference"].astype(float)
     return {str(name): rows[list(ANNOTATION_COLUMNS)] for name, rows in table.groupby("model", sort=False)}
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".json")
+
+
+def _judged_preference(preference: float | None) -> float | None:
+    """None where the judge had none; AlpacaEval 1's draw as AlpacaEval 2's."""
+    if preference is None or math.isnan(preference) or preference == _UNJUDGED:
+        return None
+    return DRAW if preference == 0 else preference
 
 
 def _checked_preference(preference: float) -> float:

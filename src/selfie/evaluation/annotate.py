@@ -1,47 +1,137 @@
-"""Pairwise annotations in AlpacaEval's format."""
+"""Pairwise annotations in AlpacaEval's format, by any annotator: order of the answers, cache, failures."""
 
+import logging
 from collections import defaultdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from selfie.judges.gold import Scorer
+from selfie.datasets.annotation_cache import AnnotationCache
+from selfie.errors import DataError
+from selfie.evaluation.alpaca_files import DRAW, Record
+from selfie.evaluation.annotators import Annotator, Comparison
+from selfie.evaluation.judge import Verdict, ask
+from selfie.randomness import derive_seed
 
-Record = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
-def annotate(outputs: list[Record], baseline: list[Record], scorer: Scorer, annotator: str) -> list[Record]:
+@dataclass(frozen=True)
+class Asking:
+    """How an annotator is asked; see :class:`selfie.parameters.AnnotationParameters`."""
+
+    order: Literal["both", "random"] = "both"
+    max_failures: float = 1.0
+    seed: int = 0
+
+
+def annotate(
+    outputs: Sequence[Record],
+    baseline: Sequence[Record],
+    annotator: Annotator,
+    asking: Asking | None = None,
+    cache: AnnotationCache | None = None,
+) -> list[Record]:
     """Each answer against the baseline's to the same instruction.
 
     Args:
         outputs: AlpacaEval model outputs (``instruction``, ``output``, ``generator``).
         baseline: the same of the baseline.
-        scorer: the annotator.
-        annotator: its name.
+        annotator: who compares. One that is paid for its verdicts (has an ``identity``) is not asked about two
+            identical answers, which are a draw.
+        asking: order and threshold.
+        cache: where verdicts are looked up and kept; a failure never is.
 
     Returns:
         AlpacaEval annotations: output 1 is the baseline's; ``preference`` is 1 if it is better, 2 if the model's is,
-        1.5 for a draw. Instructions that only one side answered are left out; one that comes twice is matched in order.
+        1.5 for a draw, None with a ``failure`` where there is no verdict. Beside it ``preference_baseline_first`` and
+        ``preference_model_first``, the verdict by the order in which the answers were shown, if order matters to the
+        annotator; tokens and price, if it was an endpoint; ``score_1`` and ``score_2``, if it scores.
+        ``index`` is the instruction's position in the baseline's outputs. Instructions that only one side answered are
+        left out; one that comes twice is matched in order.
+
+    Raises:
+        DataError: the two sides have no instruction in common.
+        UserError: more than ``max_failures`` of the questions failed; what was answered is in the cache.
     """
-    answers: dict[str, list[Record]] = defaultdict(list)
-    for record in baseline:
-        answers[record["instruction"]].append(record)
+    asking = asking or Asking()
+    pairs = _match(outputs, baseline)
+    questions: dict[tuple[int, bool], Comparison] = {}
+    for number, (_, theirs, ours) in enumerate(pairs):
+        instruction, texts = ours["instruction"], (theirs["output"], ours["output"])
+        if annotator.identity is None or texts[0] != texts[1]:
+            for model_first in _orders(annotator, asking, instruction, texts):
+                questions[number, model_first] = Comparison(instruction, *(texts[::-1] if model_first else texts))
+    answers = ask(annotator, list(questions.values()), cache, asking.max_failures)
+    verdicts = dict(zip(questions, answers, strict=True))
     return [
-        _annotation(record, answers[record["instruction"]].pop(0), scorer, annotator)
-        for record in outputs
-        if answers[record["instruction"]]
+        {
+            "index": index,
+            "instruction": ours["instruction"],
+            "generator_1": theirs["generator"],
+            "output_1": theirs["output"],
+            "generator_2": ours["generator"],
+            "output_2": ours["output"],
+            "annotator": annotator.name,
+            **_judgment(annotator, verdicts.get((number, False)), verdicts.get((number, True))),
+        }
+        for number, (index, theirs, ours) in enumerate(pairs)
     ]
 
 
-def _annotation(output: Record, baseline: Record, scorer: Scorer, annotator: str) -> Record:
-    instruction = output["instruction"]
-    ours, theirs = scorer(instruction, output["output"]), scorer(instruction, baseline["output"])
-    return {
-        "instruction": instruction,
-        "generator_1": baseline["generator"],
-        "output_1": baseline["output"],
-        "generator_2": output["generator"],
-        "output_2": output["output"],
-        "annotator": annotator,
-        "preference": 1.5 if ours == theirs else 2.0 if ours > theirs else 1.0,
-        "score_1": theirs,
-        "score_2": ours,
-    }
+def _match(outputs: Sequence[Record], baseline: Sequence[Record]) -> list[tuple[int, Record, Record]]:
+    """(index, baseline's record, model's record) of the instructions that both answered."""
+    answers: dict[str, list[tuple[int, Record]]] = defaultdict(list)
+    for index, record in enumerate(baseline):
+        answers[record["instruction"]].append((index, record))
+    pairs = [
+        (*answers[record["instruction"]].pop(0), record) for record in outputs if answers.get(record["instruction"])
+    ]
+    if outputs and not pairs:
+        raise DataError(
+            "the answers to compare",
+            "the baseline answers none of their instructions",
+            "compare answers to the same instructions",
+        )
+    if len(pairs) < max(len(outputs), len(baseline)):
+        logger.warning(
+            "%d of the model's %d answers and %d of the baseline's %d are to instructions that the other side did not "
+            "answer (as often), and are left out",
+            len(outputs) - len(pairs),
+            len(outputs),
+            len(baseline) - len(pairs),
+            len(baseline),
+        )
+    return pairs
+
+
+def _orders(annotator: Annotator, asking: Asking, instruction: str, texts: tuple[str, str]) -> list[bool]:
+    """Whether the model's answer comes first, for each time that the comparison is asked."""
+    if not annotator.minds_order:
+        return [False]
+    if asking.order == "both":
+        return [False, True]
+    return [derive_seed(asking.seed, "order", instruction, *texts) % 2 == 1]
+
+
+def _judgment(annotator: Annotator, baseline_first: Verdict | None, model_first: Verdict | None) -> Record:
+    """Of one or both orders, or of two identical answers that nobody was asked about."""
+    asked = [verdict for verdict in (baseline_first, model_first) if verdict is not None]
+    failed = next((verdict for verdict in asked if verdict.failure), None)
+    first = None if baseline_first is None else baseline_first.value
+    second = None if model_first is None or model_first.value is None else 3 - model_first.value
+    given = [preference for preference in (first, second) if preference is not None]
+    judgment: Record = {"preference": None if failed else sum(given) / len(given) if given else DRAW}
+    if failed:
+        judgment["failure"] = str(failed.failure)
+    if annotator.minds_order:
+        judgment |= {"preference_baseline_first": first, "preference_model_first": second}
+    if any(verdict.prompt_tokens for verdict in asked):
+        judgment["prompt_tokens"] = sum(verdict.prompt_tokens for verdict in asked)
+        judgment["completion_tokens"] = sum(verdict.completion_tokens for verdict in asked)
+    prices = [verdict.price for verdict in asked if verdict.price is not None]
+    if prices:
+        judgment["price_per_example"] = sum(prices)
+    if asked and asked[0].scores:
+        judgment["score_1"], judgment["score_2"] = asked[0].scores
+    return judgment

@@ -16,6 +16,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import ModelError
 from selfie.parameters import OptimizerParameters
+from selfie.training.settings import trainer_settings
 
 
 def reward_model_scores(
@@ -77,29 +78,9 @@ def train_reward_model(
         lambda row: {s: row["messages"] + [_assistant(row[s])] for s in ("chosen", "rejected")},
         remove_columns=preferences.column_names,
     )
-    on_cpu = compute_device().type == "cpu"
     trainer = RewardTrainer(
         model,
-        args=RewardConfig(
-            output_dir=str(workspace),
-            learning_rate=parameters.learning_rate,
-            num_train_epochs=parameters.epochs,
-            per_device_train_batch_size=parameters.micro_batch_size,
-            gradient_accumulation_steps=parameters.batch_size // parameters.micro_batch_size,
-            lr_scheduler_type="cosine",
-            warmup_steps=parameters.learning_rate_warmup,
-            weight_decay=parameters.weight_decay,
-            max_grad_norm=parameters.max_grad_norm,
-            bf16=True,
-            use_cpu=on_cpu,
-            dataloader_pin_memory=not on_cpu,
-            gradient_checkpointing=False,
-            max_length=None,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to=[],
-            seed=seed % 2**32,
-        ),
+        args=RewardConfig(**trainer_settings(parameters, seed, workspace), save_strategy="no"),
         train_dataset=pairs,
         processing_class=tokenizer,
     )

@@ -6,8 +6,10 @@ STAGES = ("generation", "judging", "training", "evaluation", "diagnostics")
 COPIED = (
     "win_rate",
     "win_rate_ci",
+    "win_rate_change",
+    "win_rate_change_ci",
+    "win_rate_change_p",
     "length_controlled_win_rate",
-    "length_controlled_win_rate_ci",
     "gold_score",
     "avg_length",
     "label_accuracy",
@@ -48,8 +50,9 @@ def summary_of(
         timings: node → ``room``, ``stage``, ``seconds``, ``peak_rss_gib``, as the timing hook records them.
 
     Returns:
-        Win rates in percent, accuracy, precision and recall as fractions, length in characters, time in seconds of
-        wall clock; None where a figure does not apply.
+        Win rates in percent (their change since the policy before in points, with its p-value), accuracy, precision
+        and recall as fractions, length in characters, time in seconds of wall clock; None where a figure does not
+        apply.
     """
     return {
         "experiment": experiment,

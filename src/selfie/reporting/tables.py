@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 SECONDS_PER_MINUTE = 60
+TABLE_WIDTH = 120
 
 
 def minutes(row: dict[str, Any]) -> str:
@@ -43,6 +45,8 @@ class Metric:
 
 RESULTS = (
     Metric("win rate, %", "win_rate", 1),
+    Metric("… since the policy before", "win_rate_change", 1),
+    Metric("… p (paired permutations)", "win_rate_change_p", 3),
     Metric("length-controlled, %", "length_controlled_win_rate", 1),
     Metric("characters an answer", "avg_length", 0),
     Metric("distinct words", "distinct_1", 3),
@@ -77,6 +81,14 @@ def terminal_table(summary: dict[str, Any]) -> Table:
     for row in summary["iterations"]:
         table.add_row(*(cell(row) for cell in COLUMNS.values()))
     return table
+
+
+def print_table(table: Table) -> None:
+    """To the terminal, or wide enough into a log, where there is no terminal to ask."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=TABLE_WIDTH)
+    console.print(table)
 
 
 def lines(metrics: tuple[Metric, ...], rows: list[dict[str, Any]]) -> list[Line]:

@@ -7,10 +7,15 @@ from typing import Any
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The numeric metrics; an interval [low, high] becomes ``NAME_low`` and ``NAME_high``, None is left out."""
+    """The numeric metrics; an interval [low, high] becomes ``NAME_low`` and ``NAME_high``, None is left out.
+
+    Groups of metrics give their name to their members: ``failures_timeout``.
+    """
     flat: dict[str, float] = {}
     for name, value in metrics.items():
-        if isinstance(value, list):
+        if isinstance(value, Mapping):
+            flat |= {f"{name}_{member}": number for member, number in numbers(value).items()}
+        elif isinstance(value, list):
             flat |= {f"{name}_low": float(value[0]), f"{name}_high": float(value[1])}
         elif value is not None:
             flat[name] = float(value)

@@ -1,19 +1,17 @@
 """One training: from a checkpoint and pairs to the next checkpoint and a log of every pair."""
 
 import gc
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from trl import DPOConfig
 
-from selfie.checkpoints import Checkpoint, compute_device
-from selfie.errors import ConfigurationError
+from selfie.checkpoints import Checkpoint
 from selfie.parameters import TrainingParameters
 from selfie.training.checkpointing import newest_checkpoint
+from selfie.training.settings import trainer_settings
 from selfie.training.trainer import NoiseAwareTrainer
 
 
@@ -66,38 +64,11 @@ def train(
 
 
 def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path) -> DPOConfig:
-    on_cpu = compute_device().type == "cpu"
-    processes = PartialState(cpu=on_cpu).num_processes
-    pairs_per_process, rest = divmod(parameters.batch_size, processes)
-    if rest:
-        raise ConfigurationError(
-            "training.batch_size",
-            f"{parameters.batch_size} pairs can't be shared out evenly to {processes} processes",
-            "make it a multiple of their number",
-        )
-    micro_batch_size = math.gcd(parameters.micro_batch_size, pairs_per_process)
     return DPOConfig(
-        output_dir=str(workspace),
+        **trainer_settings(parameters, seed, workspace),
         beta=beta,
-        learning_rate=parameters.learning_rate,
-        num_train_epochs=parameters.epochs,
-        per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=pairs_per_process // micro_batch_size,
-        lr_scheduler_type="cosine",
-        warmup_steps=parameters.learning_rate_warmup,
-        weight_decay=parameters.weight_decay,
-        max_grad_norm=parameters.max_grad_norm,
-        bf16=True,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=not on_cpu,
-        gradient_checkpointing=False,
         precompute_ref_log_probs=True,
-        max_length=None,
         remove_unused_columns=False,
         save_strategy="steps",
         save_steps=parameters.checkpoint_steps,
-        logging_strategy="no",
-        report_to=[],
-        seed=seed % 2**32,
-        disable_tqdm=False,
     )

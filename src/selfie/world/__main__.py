@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from selfie.datasets.commit import commit_text
+from selfie.reporting.tables import print_table
 from selfie.world.results import collect, figure, markdown, table
 from selfie.world.study import run_study
 
@@ -28,7 +28,7 @@ def main(seeds: str, methods: str, workers: int) -> None:
     commit_text(folder / "results.json", json.dumps(results, indent=1))
     commit_text(folder / "results.md", markdown(results))
     commit_text(folder / "results.html", figure(results).to_html())
-    Console().print(table(results))
+    print_table(table(results))
 
 
 def _numbers(text: str) -> list[int]:

@@ -19,29 +19,39 @@ from typing import Any
 
 from selfie.datasets.commit import commit_text, is_committed
 
-logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
-def run_study(project: Path, data: Path, seeds: Sequence[int], methods: Sequence[str], workers: int) -> list[Record]:
-    """Runs what is missing, seeds in parallel; returns one record a run: ``method``, ``seed``, ``summary`` …"""
-    _open_tracking(project)
+def run_study(
+    project: Path, data: Path, seeds: Sequence[int], methods: Sequence[str], workers: int, env: str = "world"
+) -> list[Record]:
+    """Runs what is missing, seeds in parallel; returns one record a run: ``method``, ``seed``, ``summary`` …
+
+    Args:
+        project: the project's folder.
+        data: where runs write: what ``SELFIE_DATA`` says.
+        seeds: of language, initial model and every run.
+        methods: names in ``methods.yml``.
+        workers: processes.
+        env: the environment in ``conf/``, one whose language and initial model depend on the seed alone.
+    """
+    _open_tracking(project, env)
     records: list[Record] = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        waiting = [pool.submit(_run_seed, project, data, seed, list(methods)) for seed in seeds]
+        waiting = [pool.submit(_run_seed, project, data, env, seed, list(methods)) for seed in seeds]
         for done in as_completed(waiting):
             records += done.result()
     return records
 
 
-def _open_tracking(project: Path) -> None:
+def _open_tracking(project: Path, env: str) -> None:
     """Makes MLflow's tables before several processes would do so at once."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
     from mlflow import MlflowClient
 
     bootstrap_project(project)
-    session: Any = KedroSession.create(project, env="world")
+    session: Any = KedroSession.create(project, env=env)
     with session:
         uri = session.load_context().config_loader["mlflow"]["tracking_uri"]
     MlflowClient(uri).search_experiments()
@@ -56,26 +66,26 @@ def _one_thread() -> None:
     os.environ["TQDM_DISABLE"] = "1"
 
 
-def _run_seed(project: Path, data: Path, seed: int, methods: list[str]) -> list[Record]:
+def _run_seed(project: Path, data: Path, env: str, seed: int, methods: list[str]) -> list[Record]:
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(project)
-    folder = data / "08_reporting" / "world" / "runs"
+    folder = data / "08_reporting" / env / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     prepared = False
     for method in methods:
         target = folder / f"{method}_{seed}.json"
-        fingerprint = _fingerprint(project, method, seed)
+        fingerprint = _fingerprint(project, env, method, seed)
         record = json.loads(target.read_text()) if is_committed(target) else {}
         if record.get("fingerprint") != fingerprint:
             with (folder / f"{method}_{seed}.log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
                 if not prepared:
-                    _session(project, seed=seed, pipeline="preparation")
+                    _session(project, env, "preparation", f"{env}_{seed}", seed=seed)
                     prepared = True
                 started = time.monotonic()
-                experiment = f"world_{method}_{seed}"
-                _session(project, method=method, seed=seed, experiment=experiment, pipeline="loop")
+                experiment = f"{env}_{method}_{seed}"
+                _session(project, env, "loop", experiment, method=method, seed=seed)
             summary = json.loads((data / "08_reporting" / experiment / "summary.json").read_text())
             seconds = round(time.monotonic() - started, 1)
             record = {"method": method, "seed": seed, "fingerprint": fingerprint, "seconds": seconds}
@@ -86,21 +96,24 @@ def _run_seed(project: Path, data: Path, seed: int, methods: list[str]) -> list[
     return records
 
 
-def _session(project: Path, pipeline: str, **parameters: Any) -> None:
+def _session(project: Path, env: str, pipeline: str, experiment: str, **parameters: Any) -> None:
+    """Every session writes to an experiment of its own: workers must not meet in a file."""
     from kedro.framework.session import KedroSession
 
-    session: Any = KedroSession.create(project, env="world", runtime_params=parameters)
+    session: Any = KedroSession.create(project, env=env, runtime_params={**parameters, "experiment": experiment})
     with session:
         session.run(pipeline_names=[pipeline])
 
 
-def _fingerprint(project: Path, method: str, seed: int) -> str:
-    """Of what decides a run's result: its parameters and the code."""
+def _fingerprint(project: Path, env: str, method: str, seed: int) -> str:
+    """Of what decides a run's result: its parameters, the loop's shape and the code."""
     from kedro.framework.session import KedroSession
 
-    session: Any = KedroSession.create(project, env="world", runtime_params={"method": method, "seed": seed})
+    session: Any = KedroSession.create(project, env=env, runtime_params={"method": method, "seed": seed})
     with session:
-        digest = hashlib.sha256(json.dumps(session.load_context().params, sort_keys=True, default=str).encode())
+        context = session.load_context()
+        settings = [context.params, context.config_loader["globals"]]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for file in sorted((project / "src").rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

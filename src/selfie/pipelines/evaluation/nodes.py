@@ -1,20 +1,30 @@
-"""Nodes of the evaluation pipeline."""
+"""Nodes of the evaluation pipelines."""
 
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import pandas as pd
 from datasets import Dataset
+from pydantic import SecretStr
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.annotation_cache import AnnotationCache
 from selfie.datasets.shards import Shards
-from selfie.evaluation.annotate import Record, annotate
+from selfie.evaluation.alpaca_files import Record
+from selfie.evaluation.annotate import Asking, annotate
+from selfie.evaluation.annotation_audit import audit_annotations
+from selfie.evaluation.chat import ChatClient
 from selfie.evaluation.label_audit import audit_labels
+from selfie.evaluation.leaderboard import leaderboard_of
+from selfie.evaluation.mt_bench import Grader, answer_questions, grade_answers, mean_grades
+from selfie.evaluation.open_annotator import open_annotator
+from selfie.evaluation.significance import compare_win_rates, preferences_by
 from selfie.evaluation.win_rate import length_controlled_win_rate, win_rate, win_rate_interval
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
 from selfie.judges.gold import gold_scorer
-from selfie.parameters import EvaluationParameters, GenerationParameters
+from selfie.parameters import AnnotationParameters, EvaluationParameters, GenerationParameters, JudgePrompts
 from selfie.randomness import derive_seed
 
 
@@ -48,35 +58,60 @@ def generate_outputs(
 
 
 def annotate_outputs(
-    outputs: list[Record], baseline_outputs: list[Record], evaluation: EvaluationParameters, gold: str | None
+    outputs: list[Record],
+    baseline_outputs: list[Record],
+    evaluation: EvaluationParameters,
+    annotation: AnnotationParameters,
+    prompts: JudgePrompts,
+    gold: str | None,
+    cache: AnnotationCache,
+    key: SecretStr,
+    seed: int,
 ) -> list[Record]:
-    """The gold annotator's preference between each answer and the initial model's; none without an annotator."""
-    if evaluation.annotator == "none" or gold is None:
+    """The annotator's preference between each answer and the baseline's; none without an annotator."""
+    annotator = open_annotator(evaluation.annotator, annotation, prompts, gold, key)
+    if annotator is None:
         return []
-    return annotate(outputs, baseline_outputs, gold_scorer(gold), gold)
+    return annotate(
+        outputs, baseline_outputs, annotator, Asking(annotation.order, annotation.max_failures, seed), cache
+    )
 
 
 def measure(
-    outputs: list[Record], annotations: list[Record], evaluation: EvaluationParameters, seed: int
+    outputs: list[Record],
+    annotations: list[Record],
+    evaluation: EvaluationParameters,
+    seed: int,
+    previous_annotations: list[Record] | None = None,
 ) -> dict[str, Any]:
-    """Win rates in percent against the initial model, mean length of the answers in characters."""
+    """Win rates in percent against the baseline and their change since the previous policy; length in characters."""
+    samples, draw = evaluation.bootstrap_samples, derive_seed(seed, "bootstrap")
     metrics: dict[str, Any] = {
         "win_rate": None,
         "win_rate_ci": None,
         "length_controlled_win_rate": None,
         "gold_score": None,
         "avg_length": mean(len(record["output"]) for record in outputs),
+        **audit_annotations(annotations, samples, draw),
     }
-    if annotations:
-        preferences = [record["preference"] for record in annotations]
-        lengths = [[len(record[side]) for record in annotations] for side in ("output_2", "output_1")]
+    judged = [record for record in annotations if record["preference"] is not None]
+    if judged:
+        preferences = [record["preference"] for record in judged]
+        lengths = [[len(record[side]) for record in judged] for side in ("output_2", "output_1")]
         metrics["win_rate"] = win_rate(preferences)
-        metrics["win_rate_ci"] = list(
-            win_rate_interval(preferences, evaluation.bootstrap_samples, derive_seed(seed, "bootstrap"))
-        )
+        metrics["win_rate_ci"] = list(win_rate_interval(preferences, samples, draw))
         metrics["length_controlled_win_rate"] = length_controlled_win_rate(preferences, *lengths)
-        metrics["gold_score"] = mean(record["score_2"] for record in annotations)
+        if evaluation.annotator == "gold":
+            metrics["gold_score"] = mean(record["score_2"] for record in judged)
+    if previous_annotations is not None:
+        now, before = (preferences_by(rows, "instruction") for rows in (annotations, previous_annotations))
+        metrics |= compare_win_rates(now, before, samples, draw)
     return metrics
+
+
+def rank(*annotations: list[Record]) -> pd.DataFrame:
+    """AlpacaEval's leaderboard of those who were judged."""
+    return leaderboard_of(annotations)
 
 
 def audit_pairs(pairs: Dataset, training_log: Dataset, gold: str | None) -> dict[str, Any]:
@@ -85,3 +120,40 @@ def audit_pairs(pairs: Dataset, training_log: Dataset, gold: str | None) -> dict
     audit = {} if gold is None or seeds else audit_labels(list(pairs), list(training_log), gold_scorer(gold))
     lengths = {f"avg_{side}_tokens": mean(map(len, pairs[f"{side}_ids"])) for side in ("chosen", "rejected")}
     return {**audit, **lengths, "n_pairs": len(pairs)}
+
+
+def answer_mt_bench(
+    questions: list[Record],
+    policy: Checkpoint,
+    generation: GenerationParameters,
+    evaluation: EvaluationParameters,
+    max_length: int,
+    seed: int,
+) -> list[Record]:
+    """The policy's answers to both turns of each question."""
+    return answer_questions(
+        questions,
+        policy,
+        Sampling(evaluation.temperature, generation.top_p, evaluation.max_new_tokens),
+        engine=generation.engine,
+        batch_tokens=generation.batch_tokens,
+        max_length=max_length,
+        seed=seed,
+    )
+
+
+def grade_mt_bench(
+    answers: list[Record],
+    annotation: AnnotationParameters,
+    prompts: JudgePrompts,
+    cache: AnnotationCache,
+    key: SecretStr,
+) -> list[Record]:
+    """The endpoint's grade of each answer, from 1 to 10."""
+    grader = Grader(ChatClient(annotation.endpoint, key), prompts.grading)
+    return grade_answers(answers, grader, cache, annotation.max_failures)
+
+
+def measure_mt_bench(grades: list[Record], evaluation: EvaluationParameters, seed: int) -> dict[str, Any]:
+    """Mean grades, by turn and by category."""
+    return mean_grades(grades, evaluation.bootstrap_samples, derive_seed(seed, "bootstrap"))

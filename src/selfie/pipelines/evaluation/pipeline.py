@@ -2,11 +2,20 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.evaluation.nodes import annotate_outputs, audit_pairs, generate_outputs, measure
+from selfie.pipelines.evaluation.nodes import (
+    annotate_outputs,
+    answer_mt_bench,
+    audit_pairs,
+    generate_outputs,
+    grade_mt_bench,
+    measure,
+    measure_mt_bench,
+    rank,
+)
 
 
-def create_pipeline() -> Pipeline:
-    """How good is this policy?"""
+def create_pipeline(previous: bool = True) -> Pipeline:
+    """How good is this policy, and (``previous``) is it better than the one before?"""
     return Pipeline(
         [
             Node(
@@ -23,21 +32,23 @@ def create_pipeline() -> Pipeline:
                 outputs="outputs",
                 name="generate_outputs",
             ),
-            Node(
-                annotate_outputs,
-                inputs=["outputs", "baseline_outputs", "params:evaluation", "params:gold"],
-                outputs="annotations",
-                name="annotate_outputs",
-            ),
-            Node(
-                measure,
-                inputs=["outputs", "annotations", "params:evaluation", "params:seed"],
-                outputs="evaluation",
-                name="measure",
-            ),
+            *_judging(["previous_annotations"] if previous else []),
         ],
         tags="evaluation",
     )
+
+
+def create_stranger() -> Pipeline:
+    """How good are answers that came from elsewhere?"""
+    return Pipeline(
+        [*_judging([]), Node(rank, inputs="annotations", outputs="leaderboard", name="rank")], tags="evaluation"
+    )
+
+
+def create_leaderboard(rooms: list[str]) -> Pipeline:
+    """``rooms``: the namespaces whose policies are ranked."""
+    annotations = [f"{room}.annotations" for room in rooms]
+    return Pipeline([Node(rank, inputs=annotations, outputs="leaderboard", name="rank")], tags="evaluation")
 
 
 def create_audit() -> Pipeline:
@@ -53,3 +64,70 @@ def create_audit() -> Pipeline:
         ],
         tags="evaluation",
     )
+
+
+def create_mt_bench() -> Pipeline:
+    """How good are its answers in conversations of two turns?"""
+    return Pipeline(
+        [
+            Node(
+                answer_mt_bench,
+                inputs=[
+                    "mt_bench_questions",
+                    "policy",
+                    "params:generation",
+                    "params:evaluation",
+                    "params:max_length",
+                    "params:seed",
+                ],
+                outputs="mt_bench_answers",
+                name="answer_mt_bench",
+            ),
+            Node(
+                grade_mt_bench,
+                inputs=[
+                    "mt_bench_answers",
+                    "params:annotation",
+                    "params:judge_prompts",
+                    "annotation_cache",
+                    "judge_key",
+                ],
+                outputs="mt_bench_grades",
+                name="grade_mt_bench",
+            ),
+            Node(
+                measure_mt_bench,
+                inputs=["mt_bench_grades", "params:evaluation", "params:seed"],
+                outputs="mt_bench",
+                name="measure_mt_bench",
+            ),
+        ],
+        tags="mt_bench",
+    )
+
+
+def _judging(previous: list[str]) -> list[Node]:
+    return [
+        Node(
+            annotate_outputs,
+            inputs=[
+                "outputs",
+                "baseline_outputs",
+                "params:evaluation",
+                "params:annotation",
+                "params:judge_prompts",
+                "params:gold",
+                "annotation_cache",
+                "judge_key",
+                "params:seed",
+            ],
+            outputs="annotations",
+            name="annotate_outputs",
+        ),
+        Node(
+            measure,
+            inputs=["outputs", "annotations", "params:evaluation", "params:seed", *previous],
+            outputs="evaluation",
+            name="measure",
+        ),
+    ]

@@ -12,11 +12,14 @@ from selfie.parameters import GenerationParameters
 from selfie.randomness import derive_seed
 
 
-def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int) -> list[Dataset]:
-    """Shuffles the prompts and deals them out: no prompt is used twice. Rows gain ``iteration``."""
+def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int, iterations: int) -> list[Dataset]:
+    """Shuffles the prompts and deals them out: no prompt is used twice. Rows gain ``iteration``.
+
+    A run may have fewer iterations than are planned; each gets the prompts that it has in a longer one.
+    """
     shuffled = prompts.shuffle(seed=derive_seed(seed, "prompts") % 2**32)
     splits, first = [], 0
-    for iteration, count in enumerate(prompts_per_iteration, start=1):
+    for iteration, count in enumerate(prompts_per_iteration[:iterations], start=1):
         part = shuffled.select(range(first, first + count))
         splits.append(part.add_column("iteration", [iteration] * count).flatten_indices())
         first += count

@@ -1,5 +1,7 @@
 """prompts → the iterations' prompts; the previous policy's responses to them."""
 
+from functools import partial, update_wrapper
+
 from kedro.pipeline import Node, Pipeline
 
 from selfie.pipelines.generation.nodes import generate_responses, split_prompts
@@ -12,7 +14,7 @@ def create_split(iterations: int) -> Pipeline:
     return Pipeline(
         [
             Node(
-                split_prompts,
+                update_wrapper(partial(split_prompts, iterations=iterations), split_prompts),
                 inputs=["prompts", "params:prompts_per_iteration", "params:seed"],
                 outputs=[f"iteration_{k}.prompts" for k in range(1, iterations + 1)],
                 name="split_prompts",

@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
 from selfie.conversion import convert_gguf
+from selfie.errors import ConfigurationError
 from selfie.parameters import WorldParameters
 from selfie.randomness import derive_seed
 from selfie.world.language import all_prompts, gold_reward, write_response, write_verdict
@@ -22,6 +23,13 @@ def make_language(world: WorldParameters, seed: int) -> tuple[Dataset, Dataset, 
     """The world's corpus, gold-labelled seed pairs, prompts and evaluation prompts."""
     rng = np.random.default_rng(derive_seed(seed, "world"))
     every = list(map(str, rng.permutation(all_prompts())))
+    needed = max(world.labelled_pairs, world.prompts) + world.evaluation_prompts
+    if needed > len(every):
+        raise ConfigurationError(
+            "parameter world",
+            f"it asks for {needed} prompts, the language has {len(every)}: some would be used twice",
+            "lower labelled_pairs, prompts or evaluation_prompts",
+        )
     # The last prompts are for evaluation, those before them for the iterations. Labelled pairs begin at the front:
     # where all prompts are labelled, the first pairs are the seeds and the rest shares its prompts with the iterations.
     evaluation = every[-world.evaluation_prompts :]

@@ -1,0 +1,102 @@
+"""What evaluations read and write beside the loop's own artefacts: strangers' files, leaderboards, an API key."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+from pydantic import SecretStr
+
+from selfie.datasets.commit import commit_file, commit_text, is_committed, verify
+from selfie.errors import DataError
+from selfie.evaluation.alpaca_files import read_outputs
+from selfie.evaluation.leaderboard import leaderboard_markdown, merge_leaderboards
+from selfie.evaluation.mt_bench_questions import read_questions
+
+
+class _UserFile(AbstractDataset[None, list[dict[str, Any]]]):
+    """A file that the user names; None where there is none, which is an error only when it is read."""
+
+    name: str
+
+    def __init__(self, filepath: str | None, metadata: dict[str, Any] | None = None):
+        self._filepath = Path(filepath) if filepath else None
+        self.metadata = metadata
+
+    def load(self) -> list[dict[str, Any]]:
+        if self._filepath is None:
+            raise DataError(self.name, "no file is named", f"say --params {self.name}=PATH, or set it in globals.yml")
+        if not self._filepath.exists():
+            raise DataError(str(self._filepath), "the file does not exist", f"name another one as {self.name}")
+        return self.read(self._filepath)
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        """The checked rows."""
+        raise NotImplementedError
+
+    def save(self, data: None) -> None:
+        raise DatasetError(f"{self._filepath} is the user's and is never written")
+
+    def _exists(self) -> bool:
+        return self._filepath is not None and self._filepath.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class ModelOutputsDataset(_UserFile):
+    """A model's answers in AlpacaEval's format, ``.json`` or ``.json.gz``; legacy keys are read too."""
+
+    name = "model_outputs"
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        return read_outputs(path)
+
+
+class MtBenchQuestionsDataset(_UserFile):
+    """MT-Bench's ``question.jsonl``."""
+
+    name = "mt_bench_questions"
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        return read_questions(path)
+
+
+class LeaderboardDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+    """AlpacaEval's ``leaderboard.csv``. What is saved is merged into it; a Markdown twin lies beside it."""
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        verify(self._filepath)
+        return pd.read_csv(self._filepath, index_col=0, keep_default_na=False, na_values=[""])
+
+    def save(self, data: pd.DataFrame) -> None:
+        merged = merge_leaderboards(self.load(), data) if self._exists() else merge_leaderboards(data[:0], data)
+        commit_file(self._filepath, merged.to_csv)
+        commit_text(self._filepath.with_suffix(".md"), leaderboard_markdown(merged))
+
+    def _exists(self) -> bool:
+        return is_committed(self._filepath)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class ApiKeyDataset(AbstractDataset[None, SecretStr]):
+    """A key from ``credentials.yml``. It loads as a secret, which shows itself as asterisks."""
+
+    def __init__(self, credentials: dict[str, str], metadata: dict[str, Any] | None = None):
+        self._key = SecretStr(credentials["api_key"])
+        self.metadata = metadata
+
+    def load(self) -> SecretStr:
+        return self._key
+
+    def save(self, data: None) -> None:
+        raise DatasetError("a key is never written")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"key": "given" if self._key.get_secret_value() else "none"}

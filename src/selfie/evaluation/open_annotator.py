@@ -1,0 +1,28 @@
+"""The annotator that the parameters name."""
+
+from pydantic import SecretStr
+
+from selfie.checkpoints import Checkpoint
+from selfie.evaluation.annotators import Annotator, ScorerAnnotator
+from selfie.evaluation.chat import ChatClient
+from selfie.evaluation.llm_annotator import LlmAnnotator
+from selfie.judges.gold import gold_scorer
+from selfie.parameters import AnnotationParameters, JudgePrompts
+
+
+def open_annotator(
+    name: str, parameters: AnnotationParameters, prompts: JudgePrompts, gold: str | None, key: SecretStr
+) -> Annotator | None:
+    """``gold``, ``llm``, ``local`` or ``reward_model``; None for ``none``. Models are loaded when they are asked."""
+    if name == "gold" and gold is not None:
+        return ScorerAnnotator(gold, gold_scorer(gold))
+    if name == "llm":
+        return LlmAnnotator(ChatClient(parameters.endpoint, key), prompts.pairwise)
+    if name == "none":
+        return None
+    from selfie.evaluation.checkpoint_annotators import LocalAnnotator, RewardModelAnnotator
+
+    checkpoint = Checkpoint(str(parameters.judge_model), parameters.judge_revision)
+    if name == "local":
+        return LocalAnnotator(checkpoint, prompts.pairwise, parameters.batch_tokens)
+    return RewardModelAnnotator(checkpoint, parameters.batch_tokens)

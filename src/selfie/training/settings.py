@@ -1,0 +1,48 @@
+"""What every training tells its TRL trainer, whatever the loss."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from selfie.checkpoints import compute_device
+from selfie.errors import ConfigurationError
+from selfie.parameters import OptimizerParameters
+
+
+def trainer_settings(parameters: OptimizerParameters, seed: int, workspace: Path) -> dict[str, Any]:
+    """Arguments of TRL's ``DPOConfig`` and ``RewardConfig``.
+
+    Raises:
+        ConfigurationError: the batch can't be shared out evenly to the processes.
+    """
+    on_cpu = compute_device().type == "cpu"
+    processes = PartialState(cpu=on_cpu).num_processes
+    pairs_per_process, rest = divmod(parameters.batch_size, processes)
+    if rest:
+        raise ConfigurationError(
+            "training.batch_size",
+            f"{parameters.batch_size} pairs can't be shared out evenly to {processes} processes",
+            "make it a multiple of their number",
+        )
+    micro_batch_size = math.gcd(parameters.micro_batch_size, pairs_per_process)
+    return {
+        "output_dir": str(workspace),
+        "learning_rate": parameters.learning_rate,
+        "num_train_epochs": parameters.epochs,
+        "per_device_train_batch_size": micro_batch_size,
+        "gradient_accumulation_steps": pairs_per_process // micro_batch_size,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": parameters.learning_rate_warmup,
+        "weight_decay": parameters.weight_decay,
+        "max_grad_norm": parameters.max_grad_norm,
+        "bf16": True,
+        "use_cpu": on_cpu,
+        "dataloader_pin_memory": not on_cpu,
+        "gradient_checkpointing": False,
+        "max_length": None,
+        "logging_strategy": "no",
+        "report_to": [],
+        "seed": seed % 2**32,
+    }
