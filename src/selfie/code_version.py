@@ -7,6 +7,7 @@ versions are the lock file's.
 
 import ast
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent
 def code_version(function: Callable[..., Any]) -> dict[str, str]:
     """Module → short hash, of every module of the package that ``function``'s module imports, directly or not."""
     reached: dict[str, str] = {}
-    waiting = [function.__module__]
+    waiting = [inspect.unwrap(function).__module__]
     while waiting:
         module = waiting.pop()
         if module not in reached and _file(module) is not None:

@@ -12,13 +12,12 @@ from typing import Any, Literal
 
 from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
-from pydantic import BaseModel
 
 from selfie.code_version import code_version
 from selfie.datasets import WorkspaceDataset
 from selfie.datasets.artefact import Artefact, Versioned, short_hash
 from selfie.datasets.commit import is_committed
-from selfie.parameters import flatten
+from selfie.parameter_use import PREFIX, parameters_used
 
 VOLATILE = {"timings"}  # measured while the run goes on: no reason to repeat anything
 SHOWN_REASONS = 3
@@ -40,16 +39,14 @@ class State:
 
 def provenance_of(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
     """What the node's outputs would be made from now: ``code``, ``parameters``, ``inputs``, each name → value."""
-    parameters: dict[str, Any] = {}
     inputs: dict[str, str | None] = {}
     for name in node.inputs:
-        if name == "parameters" or name.startswith("params:"):
-            parameters[name.removeprefix("params:")] = _plain(catalog.load(name))
+        if name in VOLATILE or name == "parameters" or name.startswith(PREFIX):
             continue
         dataset = catalog.get(name)
-        if name not in VOLATILE and isinstance(dataset, Versioned):
+        if isinstance(dataset, Versioned):
             inputs[name] = dataset.version()
-    return {"code": code_version(node.func), "parameters": flatten(parameters), "inputs": inputs}
+    return {"code": code_version(node.func), "parameters": parameters_used(node, catalog.load), "inputs": inputs}
 
 
 def examine(node: Node, catalog: CatalogProtocol) -> State:
@@ -68,6 +65,9 @@ def examine(node: Node, catalog: CatalogProtocol) -> State:
             reasons[f"nothing is recorded of how {name} was made"] = None
         else:
             reasons |= dict.fromkeys(_differences(record, provenance))
+        lack = dataset.lack() if isinstance(dataset, Artefact) else None
+        if lack is not None:
+            reasons[f"{name}: {lack}"] = None
     if not reasons:
         return State("done")
     return State("stale", tuple(reasons), progress(workspace[1]) if workspace else None)
@@ -110,7 +110,3 @@ def _differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NO_EFFECT = "says how the work is done, not what comes of it"
+"""Marks a parameter whose change makes no result stale."""
 
 
 class _Strict(BaseModel):
@@ -106,7 +108,7 @@ class TrainingParameters(OptimizerParameters):
     replay: Annotated[int, Field(ge=0)] = 0
     """How often the human's pairs are added to an iteration's own; their labels are always trusted. 0 as in the paper;
     1 or more holds the loop to what the human wanted, and costs as many more pairs."""
-    checkpoint_steps: PositiveInt = 50
+    checkpoint_steps: Annotated[PositiveInt, NO_EFFECT] = 50
     """Optimiser steps between checkpoints (weights, optimiser, random streams) from which a killed run goes on."""
 
     @property
@@ -140,12 +142,12 @@ class EndpointParameters(_Strict):
     """Up to and with ``/v1``; a key does not belong here either, since parameters are logged."""
     model: str | None
     temperature: Annotated[float, Field(ge=0)]
-    concurrency: PositiveInt
+    concurrency: Annotated[PositiveInt, NO_EFFECT]
     """Questions asked at the same time."""
-    requests_per_minute: PositiveInt | None
-    timeout: PositiveFloat
+    requests_per_minute: Annotated[PositiveInt | None, NO_EFFECT]
+    timeout: Annotated[PositiveFloat, NO_EFFECT]
     """Seconds in which the endpoint may be silent."""
-    attempts: PositiveInt
+    attempts: Annotated[PositiveInt, NO_EFFECT]
     """Tries of a question that fails for a reason that may pass."""
     price: Price | None
 
@@ -155,7 +157,7 @@ class AnnotationParameters(_Strict):
 
     order: Literal["both", "random"]
     """Of the two answers: ``both`` asks twice and takes the mean, ``random`` once, in an order drawn by the seed."""
-    max_failures: Fraction
+    max_failures: Annotated[Fraction, NO_EFFECT]
     """Share of the questions that may stay without an answer; beyond it the evaluation stops."""
     judge_model: str | None
     """``local``: a chat model; ``reward_model``: a sequence classifier. A folder or a hub repository."""

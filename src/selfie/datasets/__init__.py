@@ -2,7 +2,13 @@
 
 from selfie.datasets.annotation_cache import AnnotationCacheDataset
 from selfie.datasets.committed import CommittedDataset
-from selfie.datasets.evaluation import ApiKeyDataset, LeaderboardDataset, ModelOutputsDataset, MtBenchQuestionsDataset
+from selfie.datasets.evaluation import (
+    ApiKeyDataset,
+    LeaderboardDataset,
+    ModelOutputsDataset,
+    MtBenchQuestionsDataset,
+    VerdictsDataset,
+)
 from selfie.datasets.lock import LockDataset
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
 from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
@@ -22,5 +28,6 @@ __all__ = [
     "PromptDataset",
     "RecordDataset",
     "RowsDataset",
+    "VerdictsDataset",
     "WorkspaceDataset",
 ]

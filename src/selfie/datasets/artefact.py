@@ -37,6 +37,10 @@ class Artefact:
         present = committed_version(self._filepath)
         return None if present is None else present["provenance"]
 
+    def lack(self) -> str | None:
+        """What the same step could still fill in if it ran again; None: nothing."""
+        return None
+
     def forget(self) -> None:
         """Drops the record, so that the next run makes the artefact again."""
         forget_provenance(self._filepath)

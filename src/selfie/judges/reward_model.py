@@ -16,6 +16,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import ModelError
 from selfie.parameters import OptimizerParameters
+from selfie.training.checkpointing import Guard
 from selfie.training.settings import trainer_settings
 
 
@@ -83,6 +84,7 @@ def train_reward_model(
         args=RewardConfig(**trainer_settings(parameters, seed, workspace), save_strategy="no"),
         train_dataset=pairs,
         processing_class=tokenizer,
+        callbacks=[Guard()],
     )
     trainer.train()
     folder = workspace / "reward_model"

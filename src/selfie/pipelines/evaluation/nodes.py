@@ -125,6 +125,7 @@ def audit_pairs(pairs: Dataset, training_log: Dataset, gold: str | None) -> dict
 def answer_mt_bench(
     questions: list[Record],
     policy: Checkpoint,
+    workspace: Path,
     generation: GenerationParameters,
     evaluation: EvaluationParameters,
     max_length: int,
@@ -139,6 +140,7 @@ def answer_mt_bench(
         batch_tokens=generation.batch_tokens,
         max_length=max_length,
         seed=seed,
+        shards=Shards(workspace, generation.shard_rows),
     )
 
 

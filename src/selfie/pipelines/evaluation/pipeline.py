@@ -75,6 +75,7 @@ def create_mt_bench() -> Pipeline:
                 inputs=[
                     "mt_bench_questions",
                     "policy",
+                    "workspace",
                     "params:generation",
                     "params:evaluation",
                     "params:max_length",
