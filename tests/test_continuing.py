@@ -107,6 +107,19 @@ def test_a_changed_parameter_repeats_what_takes_it(data: Path, executed):
     assert executed() == {}
 
 
+def test_another_annotator_reads_the_answers_that_are_there(data: Path, executed):
+    """Only what reads the parameter runs: nothing is sampled again."""
+    go_on(evaluation={"annotator": "none"})
+    ran = executed()
+    assert ran["seeding.annotate_outputs"] == "evaluation.annotator was gold, is none"
+    assert not any("generate" in name or "train" in name for name in ran)
+
+
+def test_how_often_checkpoints_are_written_makes_nothing_stale(data: Path, executed):
+    go_on(training={"checkpoint_steps": 3}, seeding={"checkpoint_steps": 1})
+    assert executed() == {}
+
+
 def test_one_more_prompt_plan_leaves_finished_iterations_alone(data: Path, executed):
     """split_prompts runs again; iteration 1 gets the same prompts as before and stays fresh."""
     before = weights(data)
