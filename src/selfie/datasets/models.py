@@ -11,7 +11,7 @@ from kedro_datasets._typing import JSONPreview
 from selfie.checkpoints import Checkpoint
 from selfie.conversion import find_packaged_gguf
 from selfie.datasets.artefact import Artefact, short_hash
-from selfie.datasets.commit import MANIFEST, commit_folder, is_committed, verify
+from selfie.datasets.commit import MANIFEST, commit_folder, committed_version, is_committed, verify
 
 
 class PackagedGGUFDataset(AbstractDataset[None, Path]):
@@ -79,12 +79,13 @@ class CheckpointDataset(Artefact, AbstractDataset[Checkpoint, Checkpoint]):
         return _listing(self._folder, sorted(file for file in self._folder.rglob("*") if file.is_file()))
 
     def preview(self) -> JSONPreview:
-        """For kedro-viz: where the weights are, and the manifest of those that the project wrote."""
+        """For kedro-viz: where the weights are; of those that the project wrote, the files and what they came from."""
         shown: dict[str, Any] = {"source": self._checkpoint.source}
         if self._checkpoint.revision:
             shown["revision"] = self._checkpoint.revision
-        if self._folder and (self._folder / MANIFEST).exists():
-            shown["manifest"] = json.loads((self._folder / MANIFEST).read_text())
+        present = committed_version(self._folder) if self._folder else None
+        if present is not None:
+            shown |= {"manifest": present["files"], "made_from": present["provenance"]}
         return JSONPreview(json.dumps(shown))
 
     def _exists(self) -> bool:
