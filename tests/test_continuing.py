@@ -165,6 +165,17 @@ def test_fresh_repeats_everything_that_was_asked_for(data: Path, executed, monke
     assert executed() == {}
 
 
+@pytest.mark.usefixtures("data")
+def test_the_status_command_takes_the_parameters_of_a_run(monkeypatch):
+    from selfie.cli import status
+
+    monkeypatch.chdir(PROJECT)
+    bootstrap_project(PROJECT)
+    for parameters, stale in ((["--params", "beta=0.3"], True), ([], False)):
+        result = CliRunner().invoke(status, ["--env", "test", *parameters], catch_exceptions=False)
+        assert ("stale" in row(result.output, "iteration_1", "training")) == stale
+
+
 def test_status_knows_what_is_half_done(data: Path, monkeypatch):
     """The run dies in the second shard of the judging, and in the training's fourth step."""
     from selfie.datasets import shards

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import CONTEXT_SETTINGS, env_option
+from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import settings
 from rich.console import Console
 
@@ -45,11 +45,17 @@ run = click.Command(
 cli.add_command(run)
 
 
-@cli.command()
-@env_option
-def status(env: str | None) -> None:
-    """Show for every stage: done, stale (why), partial or missing."""
+def _status(env: str | None, params: dict[str, Any]) -> None:
     from selfie.status import status_table
 
-    with settings.SESSION_CLASS.create(env=env) as session:
+    with settings.SESSION_CLASS.create(env=env, runtime_params=params) as session:
         Console().print(status_table(session.load_context().catalog))
+
+
+status = click.Command(
+    "status",
+    params=[option for option in kedro_run.params if option.name in ("env", "params")],
+    callback=_status,
+    help="Show for every stage: done, stale (why), partial or missing.",
+)
+cli.add_command(status)

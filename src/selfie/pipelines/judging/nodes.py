@@ -31,10 +31,12 @@ def score_responses(
 
 def judge_responses(
     scored: Dataset,
+    workspace: Path,
     parameters: JudgingParameters,
     beta: float,
     gold: str | None,
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward."""
-    return build_pairs(scored, response_rewards(scored, parameters, beta, gold, judge_model))
+    shards = Shards(workspace, parameters.shard_rows)
+    return build_pairs(scored, response_rewards(scored, parameters, beta, gold, judge_model, shards))

@@ -18,7 +18,7 @@ def create_pipeline(judge_model: str | None) -> Pipeline:
             ),
             Node(
                 judge_responses,
-                inputs=["scored_responses", "params:judging", "params:beta", "params:gold", *asked],
+                inputs=["scored_responses", "workspace", "params:judging", "params:beta", "params:gold", *asked],
                 outputs="pairs",
                 name="judge_responses",
             ),
