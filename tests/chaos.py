@@ -239,7 +239,7 @@ def differences(tormented: Path, peaceful: Path) -> list[str]:
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
-def run(kills: int, first_seed: int, folder: Path, iterations: int = 2, worlds: int = 2) -> dict[str, Any]:
+def run(kills: int, first_seed: int, folder: Path, iterations: int, worlds: int) -> dict[str, Any]:
     """Torments this many worlds, or more if it takes more; what ``chaos.json`` holds."""
     os.environ["SELFIE_ITERATIONS"] = str(iterations)
     bootstrap_project(PROJECT)
@@ -291,15 +291,19 @@ def page_with(report: dict[str, Any], page: str) -> str:
 
 
 def main() -> None:
-    """Writes the report; ends with 1 if anything was lost."""
+    """Writes and prints the report; ends with 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--worlds", type=int, default=2)
+    parser.add_argument("--print-only", action="store_true", help="leave chaos.json and the documentation as they are")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = run(arguments.kills, arguments.seed, Path(folder))
-    commit.commit_file(REPORT, lambda new: new.write_text(json.dumps(report, indent=1)) and None)
-    PAGE.write_text(page_with(report, PAGE.read_text()))
+        report = run(arguments.kills, arguments.seed, Path(folder), arguments.iterations, arguments.worlds)
+    if not arguments.print_only:
+        commit.commit_file(REPORT, lambda new: new.write_text(json.dumps(report, indent=1)) and None)
+        PAGE.write_text(page_with(report, PAGE.read_text()))
     print(json.dumps(report, indent=1))
     sys.exit(not (report["identical"] and report["committed_shards_recomputed"] == 0))
 
