@@ -21,6 +21,7 @@ def source(tmp_path: Path, monkeypatch) -> Path:
 
 def version(function) -> dict[str, str]:
     module._read.cache_clear()
+    module._version_of.cache_clear()
     return code_version(function)
 
 

@@ -19,8 +19,13 @@ ROOT = Path(__file__).parent
 
 def code_version(function: Callable[..., Any]) -> dict[str, str]:
     """Module → short hash, of every module of the package that ``function``'s module imports, directly or not."""
+    return _version_of(inspect.unwrap(function).__module__)
+
+
+@cache
+def _version_of(start: str) -> dict[str, str]:
     reached: dict[str, str] = {}
-    waiting = [inspect.unwrap(function).__module__]
+    waiting = [start]
     while waiting:
         module = waiting.pop()
         if module not in reached and _file(module) is not None:
