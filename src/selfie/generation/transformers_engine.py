@@ -1,7 +1,7 @@
 """Sampling with ``model.generate``: works everywhere, batches by a token budget, one random stream a row."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
 from selfie.checkpoints import Checkpoint
+from selfie.generation.batches import halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
 
 
@@ -42,18 +43,6 @@ class SeededSampler(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(-1, torch.minimum(token, last), 0.0)
 
 
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length whose padded size (rows × longest) stays within the budget of tokens."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
 class TransformersEngine:
     """The model in bf16 on the compute device."""
 
@@ -77,9 +66,8 @@ class TransformersEngine:
         lengths = [len(request.prompt_ids) + sampling.max_new_tokens for request in requests]
         with tqdm(total=len(requests), desc="generating", unit="response") as progress:
             for batch in token_batches(lengths, self.batch_tokens):
-                for index, response in zip(
-                    batch, self._generate_batch([requests[i] for i in batch], sampling), strict=True
-                ):
+                drawn = halving(lambda part: self._generate_batch([requests[i] for i in part], sampling), batch)
+                for index, response in zip(batch, drawn, strict=True):
                     responses[index] = response
                 progress.update(len(batch))
         return [response for response in responses if response is not None]

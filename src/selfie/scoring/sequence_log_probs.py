@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -9,12 +10,18 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
-from selfie.generation.transformers_engine import token_batches
+from selfie.datasets.shards import Shards
+from selfie.generation.batches import halving, token_batches
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
 
 
 def score(
-    checkpoint: Checkpoint, prompts: Sequence[list[int]], responses: Sequence[list[int]], batch_tokens: int, name: str
+    checkpoint: Checkpoint,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    batch_tokens: int,
+    name: str,
+    shards: Shards | None = None,
 ) -> list[float]:
     """Summed log-prob (nats) of each response after its prompt, on exactly these token ids.
 
@@ -24,23 +31,40 @@ def score(
         responses: the responses' token ids, with the end-of-sequence token if they have one.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         name: what the progress bar calls the model.
+        shards: where finished shards of log-probs are kept until all are there; without, all is done in one piece.
     """
-    model = checkpoint.load_model(torch.bfloat16)
-    log_probs = [0.0] * len(prompts)
-    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    with tqdm(total=len(prompts), desc=f"scoring under {name}", unit="response") as progress:
-        for batch in token_batches(lengths, batch_tokens):
-            rows = pad_right([prompts[i] for i in batch], [responses[i] for i in batch], model.device)
-            with torch.inference_mode():
-                sums, _ = response_log_probs(model, *rows)
-            for index, value in zip(batch, sums.tolist(), strict=True):
-                log_probs[index] = value
-            progress.update(len(batch))
-    del model
+    load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
+
+    def score_part(part: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        return _score_rows(load(), part, batch_tokens, name)
+
+    rows = list(zip(prompts, responses, strict=True))
+    log_probs = score_part(rows) if shards is None else shards.map(score_part, rows)
+    load.cache_clear()
     gc.collect()
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
     return log_probs
+
+
+def _score_rows(
+    model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]], batch_tokens: int, name: str
+) -> list[float]:
+    log_probs = [0.0] * len(rows)
+    lengths = [len(prompt) + len(response) for prompt, response in rows]
+    with tqdm(total=len(rows), desc=f"scoring under {name}", unit="response") as progress:
+        for batch in token_batches(lengths, batch_tokens):
+            sums = halving(lambda part: _score_batch(model, [rows[i] for i in part]), batch)
+            for index, value in zip(batch, sums, strict=True):
+                log_probs[index] = value
+            progress.update(len(batch))
+    return log_probs
+
+
+@torch.inference_mode()
+def _score_batch(model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+    prompts, responses = zip(*rows, strict=True)
+    return response_log_probs(model, *pad_right(prompts, responses, model.device))[0].tolist()
 
 
 def response_log_probs(

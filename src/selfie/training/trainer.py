@@ -7,11 +7,14 @@ What differs from ``trl.DPOTrainer`` 1.16:
   loaded only if the detector extrapolates from it;
 - the loss is SPA's (arXiv 2406.04412): pairs that the detector flags have a share α of their label turned round;
 - gradient accumulation is exact: every pair of an optimiser step weighs the same, however the step is split into
-  micro-batches and processes; τ is set before the step, so that the flags don't depend on the split either.
+  micro-batches and processes; τ is set before the step, so that the flags don't depend on the split either;
+- checkpoints hold the detector's window and the log of the pairs too, and exist only once their manifest is there.
 """
 
+import logging
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +28,10 @@ from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_
 from selfie.preference.losses import conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, response_positions
+from selfie.termination import finishing
+from selfie.training.checkpointing import Guard, NoLastCheckpoint, diverged, read_state, seal_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -78,6 +85,28 @@ class NoiseAwareTrainer(DPOTrainer):
         self.threshold = -math.inf
         self.pairs_in_step = 0
         self.pair_log: list[dict[str, Any]] = []
+        self.add_callback(NoLastCheckpoint())
+        self.add_callback(Guard())
+
+    def go_on_from(self, checkpoint: Path | None) -> None:
+        """Trains to the end, from the beginning or from a sealed checkpoint as if nothing had happened."""
+        if checkpoint is not None:
+            state = read_state(checkpoint)
+            self.detector.margins.extend(state["detector_margins"])
+            self.pair_log.extend(state["pair_log"])
+            logger.info("training goes on from %s", checkpoint.name)
+        with finishing():
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None: a checkpoint is scratch, and TRL's card would go beside it."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            seal_checkpoint(folder, {"detector_margins": list(self.detector.margins), "pair_log": self.pair_log})
+        self.accelerator.wait_for_everyone()
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -116,6 +145,9 @@ class NoiseAwareTrainer(DPOTrainer):
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
         losses = self._losses(margin, flagged)
+        if not losses.isfinite().all():
+            broken = inputs["pair"][~losses.isfinite()].tolist()
+            raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)
         self._record(inputs, losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
