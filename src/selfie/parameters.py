@@ -46,9 +46,13 @@ class JudgingParameters(_Strict):
     judge: Literal["logit", "llm", "reward_model", "gold"]
     """``logit``: the policy's own log-probs (SPA). ``llm``: the policy, asked in words. ``reward_model``: the one in
     the catalog. ``gold``: the annotator, as an upper bound."""
-    length_normalised: bool = False
-    """Whether the judge ``logit`` compares rewards per token. The paper sums, and a sum can drift towards long
-    responses; a reward per token can drift towards short ones. Look at the lengths of chosen and rejected."""
+    length: Literal["summed", "per_token", "neutral"] = "summed"
+    """What length is to the judge ``logit``. ``summed``: the paper's; a sum can drift towards long responses.
+    ``per_token``: the mean; it can drift towards short ones. ``neutral``: what length predicts of the reward is taken
+    out. Look at the lengths of chosen and rejected."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the pairs that are trained on: those with the widest margins. Below 1 where labels are wrong often:
+    the judge errs most where it hardly prefers one."""
     question: QuestionParameters | None = None
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt

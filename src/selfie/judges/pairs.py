@@ -14,12 +14,13 @@ from selfie.preference.judgment import best_and_worst, preference_probability
 logger = logging.getLogger(__name__)
 
 
-def build_pairs(scored: Dataset, rewards: Tensor) -> Dataset:
+def build_pairs(scored: Dataset, rewards: Tensor, keep: float = 1.0) -> Dataset:
     """The best and the worst response of each prompt.
 
     Args:
         scored: rows of responses with ``policy_log_prob``, a prompt's rows together.
         rewards: the judge's, shape [rows].
+        keep: share of the pairs, those with the widest margins.
 
     Returns:
         Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``,
@@ -43,7 +44,14 @@ def build_pairs(scored: Dataset, rewards: Tensor) -> Dataset:
         raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
     if identical:
         logger.warning("%d prompts gave no pair: their samples are identical", identical)
-    return Dataset.from_list(rows)
+    return Dataset.from_list(_widest(rows, keep))
+
+
+def _widest(pairs: list[dict[str, Any]], keep: float) -> list[dict[str, Any]]:
+    """In their order and numbered anew."""
+    widest = sorted(pairs, key=lambda pair: -pair["margin"])[: max(1, round(keep * len(pairs)))]
+    kept = sorted(widest, key=lambda pair: pair["pair"])
+    return [{**pair, "pair": number} for number, pair in enumerate(kept)]
 
 
 def _pair(number: int, chosen: dict, rejected: dict, chosen_reward: float, rejected_reward: float) -> dict[str, Any]:
