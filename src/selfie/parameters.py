@@ -106,6 +106,10 @@ class TrainingParameters(OptimizerParameters):
     """How often the human's pairs are added to an iteration's own; their labels are always trusted. 0 as in the paper;
     1 or more holds the loop to what the human wanted, and costs as many more pairs."""
 
+    nll_weight: Annotated[float, Field(ge=0)] = 0.0
+    """γ: weight of the chosen responses' negative log-prob per token beside the preference loss. 0 as in the paper;
+    above 0 the chosen responses can't become unlikely together with the rejected ones, which otherwise shifts lengths."""
+
     @property
     def detects_noise(self) -> bool:
         """Whether single pairs are questioned."""

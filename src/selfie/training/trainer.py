@@ -115,7 +115,7 @@ class NoiseAwareTrainer(DPOTrainer):
             self.detector.observe(self._gather(detector_margin, inputs))
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
-        losses = self._losses(margin, flagged)
+        losses = self._losses(margin, flagged) + self._anchor(log_probs, inputs)
         self._record(inputs, losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
@@ -131,6 +131,13 @@ class NoiseAwareTrainer(DPOTrainer):
         if self.parameters.loss == "robust":
             return robust_loss(margin, alpha)
         return noise_aware_loss(margin, flagged, alpha)
+
+    def _anchor(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor | float:
+        """γ times the chosen responses' negative log-prob per token, [pairs]."""
+        if not self.parameters.nll_weight:
+            return 0.0
+        chosen, tokens = (values.chunk(2)[0] for values in (log_probs, inputs["response_mask"].sum(1)))
+        return -self.parameters.nll_weight * chosen / tokens
 
     def _margin(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         chosen, rejected = log_probs.chunk(2)
