@@ -53,6 +53,8 @@ class JudgingParameters(_Strict):
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the pairs that are trained on: those with the widest margins. Below 1 where labels are wrong often:
     the judge errs most where it hardly prefers one."""
+    weighting: Literal["even", "margin"] = "even"
+    """``margin``: a pair weighs in training as its margin does among all pairs' (their mean weight is 1)."""
     question: QuestionParameters | None = None
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt

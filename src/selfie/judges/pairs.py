@@ -14,7 +14,7 @@ from selfie.preference.judgment import best_and_worst, preference_probability
 logger = logging.getLogger(__name__)
 
 
-def build_pairs(scored: Dataset, rewards: Tensor, keep: float = 1.0) -> Dataset:
+def build_pairs(scored: Dataset, rewards: Tensor, keep: float = 1.0, weighting: str = "even") -> Dataset:
     """The best and the worst response of each prompt.
 
     Args:
@@ -44,7 +44,14 @@ def build_pairs(scored: Dataset, rewards: Tensor, keep: float = 1.0) -> Dataset:
         raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
     if identical:
         logger.warning("%d prompts gave no pair: their samples are identical", identical)
-    return Dataset.from_list(_widest(rows, keep))
+    return Dataset.from_list(_weighted(_widest(rows, keep), weighting))
+
+
+def _weighted(pairs: list[dict[str, Any]], weighting: str) -> list[dict[str, Any]]:
+    if weighting == "even":
+        return [{**pair, "weight": 1.0} for pair in pairs]
+    total = sum(pair["margin"] for pair in pairs) or 1.0
+    return [{**pair, "weight": pair["margin"] * len(pairs) / total} for pair in pairs]
 
 
 def _widest(pairs: list[dict[str, Any]], keep: float) -> list[dict[str, Any]]:

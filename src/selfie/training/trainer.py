@@ -38,6 +38,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         "response_mask": response_mask,
         "pair": torch.tensor([row["pair"] for row in rows]),
         "human": torch.tensor([row.get("human", False) for row in rows]),
+        "weight": torch.tensor([row.get("weight", 1.0) for row in rows]),
         "counts": torch.ones(len(rows), dtype=torch.bool),
         "reference_log_probs": torch.tensor(
             [row["reference_chosen_log_prob"] for row in rows] + [row["reference_rejected_log_prob"] for row in rows]
@@ -115,7 +116,7 @@ class NoiseAwareTrainer(DPOTrainer):
             self.detector.observe(self._gather(detector_margin, inputs))
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
-        losses = self._losses(margin, flagged) + self._anchor(log_probs, inputs)
+        losses = self._losses(margin, flagged) * inputs["weight"] + self._anchor(log_probs, inputs)
         self._record(inputs, losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step

@@ -28,4 +28,5 @@ def judge_responses(
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward."""
-    return build_pairs(scored, response_rewards(scored, parameters, beta, gold, judge_model), parameters.keep)
+    rewards = response_rewards(scored, parameters, beta, gold, judge_model)
+    return build_pairs(scored, rewards, parameters.keep, parameters.weighting)
