@@ -76,6 +76,7 @@ class NoiseAwareTrainer(DPOTrainer):
         model.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
         self.detector = NoiseDetector(parameters.noise_percentile, parameters.detector_window)
+        self.mean_tokens = sum(map(len, pairs["chosen_ids"])) / len(pairs)
         self.threshold = -math.inf
         self.pairs_in_step = 0
         self.pair_log: list[dict[str, Any]] = []
@@ -116,7 +117,7 @@ class NoiseAwareTrainer(DPOTrainer):
             self.detector.observe(self._gather(detector_margin, inputs))
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
-        losses = self._losses(margin, flagged) * inputs["weight"] + self._anchor(log_probs, inputs)
+        losses = self._losses(margin, flagged) * inputs["weight"] + self._anchor(log_probs)
         self._record(inputs, losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
@@ -133,12 +134,11 @@ class NoiseAwareTrainer(DPOTrainer):
             return robust_loss(margin, alpha)
         return noise_aware_loss(margin, flagged, alpha)
 
-    def _anchor(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor | float:
-        """γ times the chosen responses' negative log-prob per token, [pairs]."""
+    def _anchor(self, log_probs: Tensor) -> Tensor | float:
+        """γ times the chosen responses' negative log-prob over their mean length, [pairs]."""
         if not self.parameters.nll_weight:
             return 0.0
-        chosen, tokens = (values.chunk(2)[0] for values in (log_probs, inputs["response_mask"].sum(1)))
-        return -self.parameters.nll_weight * chosen / tokens
+        return -self.parameters.nll_weight * log_probs.chunk(2)[0] / self.mean_tokens
 
     def _margin(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         chosen, rejected = log_probs.chunk(2)
