@@ -50,11 +50,6 @@ class JudgingParameters(_Strict):
     """What length is to the judge ``logit``. ``summed``: the paper's; a sum can drift towards long responses.
     ``per_token``: the mean; it can drift towards short ones. ``neutral``: what length predicts of the reward is taken
     out. Look at the lengths of chosen and rejected."""
-    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the pairs that are trained on: those with the widest margins. Below 1 where labels are wrong often:
-    the judge errs most where it hardly prefers one."""
-    weighting: Literal["even", "margin"] = "even"
-    """``margin``: a pair weighs in training as its margin does among all pairs' (their mean weight is 1)."""
     question: QuestionParameters | None = None
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt
@@ -109,8 +104,8 @@ class TrainingParameters(OptimizerParameters):
     1 or more holds the loop to what the human wanted, and costs as many more pairs."""
 
     nll_weight: Annotated[float, Field(ge=0)] = 0.0
-    """γ: weight of the chosen responses' negative log-prob per token beside the preference loss. 0 as in the paper;
-    above 0 the chosen responses can't become unlikely together with the rejected ones, which otherwise shifts lengths."""
+    """γ: how much the chosen responses' negative log-prob per token counts beside the preference loss. 0 as in the
+    paper; above 0 where lengths or repetition drift from one policy to the next: it keeps what was chosen likely."""
 
     @property
     def detects_noise(self) -> bool:

@@ -75,18 +75,6 @@ def test_identical_samples_give_no_pair(caplog: pytest.LogCaptureFixture):
     assert "1 prompts gave no pair" in caplog.text
 
 
-def test_the_widest_margins_are_kept():
-    """Margins 1, 3, 0.5 and 2: half of the pairs are those of 3 and 2, in their order; a single pair always stays."""
-    rows = [sample(prompt, token) for prompt, token in zip("aabbccdd", range(10, 18), strict=True)]
-    rewards = torch.tensor([0.0, 1.0, 3.0, 0.0, 0.5, 0.0, 0.0, 2.0])
-    pairs = build_pairs(Dataset.from_list(rows), rewards, keep=0.5)
-    assert pairs["prompt"][:] == ["b", "d"]
-    assert pairs["pair"][:] == [0, 1]
-    assert pairs["margin"][:] == [3.0, 2.0]
-    assert build_pairs(Dataset.from_list(rows), rewards, keep=0.01)["prompt"][:] == ["b"]
-    assert len(build_pairs(Dataset.from_list(rows), rewards)) == 4
-
-
 def test_gold_judge_follows_the_annotator():
     """The upper bound: whole plain sentences above half of one, whatever the log-probs say."""
     plain = "The sun is warm. The dog can run to the park and play with a ball."

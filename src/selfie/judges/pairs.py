@@ -14,13 +14,12 @@ from selfie.preference.judgment import best_and_worst, preference_probability
 logger = logging.getLogger(__name__)
 
 
-def build_pairs(scored: Dataset, rewards: Tensor, keep: float = 1.0, weighting: str = "even") -> Dataset:
+def build_pairs(scored: Dataset, rewards: Tensor) -> Dataset:
     """The best and the worst response of each prompt.
 
     Args:
         scored: rows of responses with ``policy_log_prob``, a prompt's rows together.
         rewards: the judge's, shape [rows].
-        keep: share of the pairs, those with the widest margins.
 
     Returns:
         Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``,
@@ -44,21 +43,7 @@ def build_pairs(scored: Dataset, rewards: Tensor, keep: float = 1.0, weighting: 
         raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
     if identical:
         logger.warning("%d prompts gave no pair: their samples are identical", identical)
-    return Dataset.from_list(_weighted(_widest(rows, keep), weighting))
-
-
-def _weighted(pairs: list[dict[str, Any]], weighting: str) -> list[dict[str, Any]]:
-    if weighting == "even":
-        return [{**pair, "weight": 1.0} for pair in pairs]
-    total = sum(pair["margin"] for pair in pairs) or 1.0
-    return [{**pair, "weight": pair["margin"] * len(pairs) / total} for pair in pairs]
-
-
-def _widest(pairs: list[dict[str, Any]], keep: float) -> list[dict[str, Any]]:
-    """In their order and numbered anew."""
-    widest = sorted(pairs, key=lambda pair: -pair["margin"])[: max(1, round(keep * len(pairs)))]
-    kept = sorted(widest, key=lambda pair: pair["pair"])
-    return [{**pair, "pair": number} for number, pair in enumerate(kept)]
+    return Dataset.from_list(rows)
 
 
 def _pair(number: int, chosen: dict, rejected: dict, chosen_reward: float, rejected_reward: float) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def add_human_pairs(pairs: Dataset, human: Dataset) -> Dataset:
     numbers = range(len(pairs), len(pairs) + len(human))
     human = human.remove_columns("pair").add_column("pair", list(numbers))
     parts = [
-        part.select_columns(list(COLUMNS)).add_column("weight", part["weight"][:] if "weight" in part.column_names else [1.0] * len(part)).add_column("human", [mark] * len(part))
+        part.select_columns(list(COLUMNS)).add_column("human", [mark] * len(part))
         for part, mark in ((pairs, False), (human, True))
     ]
     return concatenate_datasets(parts)

@@ -22,7 +22,7 @@ from trl import DPOConfig, DPOTrainer
 
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
-from selfie.preference.losses import conservative_loss, dpo_margin, noise_aware_loss, robust_loss
+from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, response_positions
 
@@ -38,7 +38,6 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         "response_mask": response_mask,
         "pair": torch.tensor([row["pair"] for row in rows]),
         "human": torch.tensor([row.get("human", False) for row in rows]),
-        "weight": torch.tensor([row.get("weight", 1.0) for row in rows]),
         "counts": torch.ones(len(rows), dtype=torch.bool),
         "reference_log_probs": torch.tensor(
             [row["reference_chosen_log_prob"] for row in rows] + [row["reference_rejected_log_prob"] for row in rows]
@@ -117,7 +116,9 @@ class NoiseAwareTrainer(DPOTrainer):
             self.detector.observe(self._gather(detector_margin, inputs))
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
-        losses = self._losses(margin, flagged) * inputs["weight"] + self._anchor(log_probs)
+        losses = self._losses(margin, flagged)
+        if self.parameters.nll_weight > 0:
+            losses = losses + self.parameters.nll_weight * chosen_nll(log_probs.chunk(2)[0], self.mean_tokens)
         self._record(inputs, losses, margin, detector_margin, flagged, trusted)
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
@@ -133,12 +134,6 @@ class NoiseAwareTrainer(DPOTrainer):
         if self.parameters.loss == "robust":
             return robust_loss(margin, alpha)
         return noise_aware_loss(margin, flagged, alpha)
-
-    def _anchor(self, log_probs: Tensor) -> Tensor | float:
-        """γ times the chosen responses' negative log-prob over their mean length, [pairs]."""
-        if not self.parameters.nll_weight:
-            return 0.0
-        return -self.parameters.nll_weight * log_probs.chunk(2)[0] / self.mean_tokens
 
     def _margin(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         chosen, rejected = log_probs.chunk(2)

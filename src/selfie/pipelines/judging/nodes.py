@@ -28,5 +28,4 @@ def judge_responses(
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward."""
-    rewards = response_rewards(scored, parameters, beta, gold, judge_model)
-    return build_pairs(scored, rewards, parameters.keep, parameters.weighting)
+    return build_pairs(scored, response_rewards(scored, parameters, beta, gold, judge_model))
