@@ -25,7 +25,7 @@ from trl import DPOConfig, DPOTrainer
 
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
-from selfie.preference.losses import conservative_loss, dpo_margin, noise_aware_loss, robust_loss
+from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, response_positions
 from selfie.termination import finishing
@@ -82,6 +82,7 @@ class NoiseAwareTrainer(DPOTrainer):
         model.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
         self.detector = NoiseDetector(parameters.noise_percentile, parameters.detector_window)
+        self.mean_tokens = sum(map(len, pairs["chosen_ids"])) / len(pairs)
         self.threshold = -math.inf
         self.pairs_in_step = 0
         self.pair_log: list[dict[str, Any]] = []
@@ -145,6 +146,8 @@ class NoiseAwareTrainer(DPOTrainer):
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
         losses = self._losses(margin, flagged)
+        if self.parameters.nll_weight > 0:
+            losses = losses + self.parameters.nll_weight * chosen_nll(log_probs.chunk(2)[0], self.mean_tokens)
         if not losses.isfinite().all():
             broken = inputs["pair"][~losses.isfinite()].tolist()
             raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)
