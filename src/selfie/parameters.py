@@ -55,6 +55,9 @@ class JudgingParameters(_Strict):
     """What length is to the judge ``logit``. ``summed``: the paper's; a sum can drift towards long responses.
     ``per_token``: the mean; it can drift towards short ones. ``neutral``: what length predicts of the reward is taken
     out. Look at the lengths of chosen and rejected."""
+    weighting: Literal["even", "margin"] = "even"
+    """``even``: the paper's. ``margin``: a pair weighs in training as its margin does among all pairs'; for judges that
+    are wrong often, where more labels are right the wider the margin (the report's reliability diagram shows it)."""
     question: QuestionParameters | None = None
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt

@@ -61,6 +61,7 @@ def test_best_and_worst_of_four_by_hand():
         "rejected_ids": [13, 1],
         "reference_chosen_log_prob": -30.0,
         "reference_rejected_log_prob": -9.0,
+        "weight": 1.0,
     }
 
 
@@ -73,6 +74,14 @@ def test_identical_samples_give_no_pair(caplog: pytest.LogCaptureFixture):
     assert pairs["pair"][:] == [0, 1]
     assert pairs["chosen"][:] == ["answer 11", "answer 13"]
     assert "1 prompts gave no pair" in caplog.text
+
+
+def test_pairs_weigh_as_their_margins_do():
+    """Margins 1 and 3 have mean 2."""
+    rows = [sample(prompt, token) for prompt, token in zip("aabb", range(10, 14), strict=True)]
+    rewards = torch.tensor([0.0, 1.0, 3.0, 0.0])
+    assert build_pairs(Dataset.from_list(rows), rewards, "margin")["weight"][:] == [0.5, 1.5]
+    assert build_pairs(Dataset.from_list(rows), rewards)["weight"][:] == [1.0, 1.0]
 
 
 def test_gold_judge_follows_the_annotator():

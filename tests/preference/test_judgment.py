@@ -13,6 +13,7 @@ from selfie.preference.judgment import (
     implicit_reward,
     length_neutral,
     length_normalised,
+    margin_weights,
     preference_probability,
 )
 
@@ -144,3 +145,9 @@ def test_equal_lengths_leave_nothing_to_correct(values: list[float], tokens: int
     rewards = torch.tensor(values, dtype=torch.float64)
     one_prompt = torch.zeros(len(values), dtype=torch.long)
     torch.testing.assert_close(length_neutral(rewards, torch.full((len(values),), tokens), one_prompt), rewards)
+
+
+def test_margin_weights_by_hand():
+    """Margins 0, 1 and 5 have mean 2: weights 0, ½ and 2½. Where all are zero, nothing is known: even weights."""
+    assert margin_weights(torch.tensor([0.0, 1.0, 5.0])).tolist() == [0.0, 0.5, 2.5]
+    assert margin_weights(torch.zeros(3)).tolist() == [1.0, 1.0, 1.0]

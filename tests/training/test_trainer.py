@@ -1,5 +1,6 @@
 """The trainer against TRL's own, the detector against the formula, and what a training leaves."""
 
+import math
 import random
 from collections import deque
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ PLAIN = TrainingParameters(
     trust_warmup=0.2,
     checkpoint_steps=100,
 )
+
+LOG_2 = math.log(2)
 
 
 def make_pairs(model: PreTrainedModel, count: int, seed: int = 0) -> Dataset:
@@ -152,6 +155,14 @@ def test_the_chosen_nll_is_trls_sft_loss(tiny_model: LlamaForCausalLM, tokenizer
     assert len(losses) == 3
     assert losses == pytest.approx(stock.losses, abs=1e-5)
     assert min(losses) > 1  # nats: the margin's part alone starts at log 2
+
+
+def test_weights_scale_the_preference_loss(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
+    """In the first step every margin is zero: a pair's loss is its weight times log 2."""
+    pairs = make_pairs(tiny_model, 4).add_column("weight", [0.0, 0.5, 1.0, 2.5])
+    log = run(tiny_model, None, pairs, config(tmp_path), tokenizer).pair_log
+    losses = {entry["pair"]: entry["loss"] for entry in log}
+    assert [losses[pair] for pair in range(4)] == pytest.approx([0, 0.5 * LOG_2, LOG_2, 2.5 * LOG_2], abs=1e-5)
 
 
 def test_gradient_accumulation_is_exact(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):

@@ -9,23 +9,24 @@ from datasets import Dataset
 from torch import Tensor
 
 from selfie.errors import DataError
-from selfie.preference.judgment import best_and_worst, preference_probability
+from selfie.preference.judgment import best_and_worst, margin_weights, preference_probability
 
 logger = logging.getLogger(__name__)
 
 
-def build_pairs(scored: Dataset, rewards: Tensor) -> Dataset:
+def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even") -> Dataset:
     """The best and the worst response of each prompt.
 
     Args:
         scored: rows of responses with ``policy_log_prob``, a prompt's rows together.
         rewards: the judge's, shape [rows].
+        weighting: ``even``, or ``margin``: as wide as a pair's margin is beside the others.
 
     Returns:
         Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``,
         ``reference_chosen_log_prob``, ``reference_rejected_log_prob``) with the texts, the rewards, the ``margin``
-        between them and the ``probability`` that chosen is the better one. A prompt whose samples are all identical
-        gives no pair.
+        between them, the ``probability`` that chosen is the better one and the pair's ``weight`` in training. A prompt
+        whose samples are all identical gives no pair.
 
     Raises:
         DataError: no prompt gives a pair.
@@ -43,7 +44,9 @@ def build_pairs(scored: Dataset, rewards: Tensor) -> Dataset:
         raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
     if identical:
         logger.warning("%d prompts gave no pair: their samples are identical", identical)
-    return Dataset.from_list(rows)
+    margins = torch.tensor([row["margin"] for row in rows], dtype=torch.float64)
+    weights = margin_weights(margins) if weighting == "margin" else torch.ones_like(margins)
+    return Dataset.from_list(rows).add_column("weight", weights.tolist())
 
 
 def _pair(number: int, chosen: dict, rejected: dict, chosen_reward: float, rejected_reward: float) -> dict[str, Any]:

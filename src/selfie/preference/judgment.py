@@ -56,6 +56,15 @@ def preference_probability(reward_1: Tensor, reward_2: Tensor) -> Tensor:
     return torch.sigmoid(reward_1 - reward_2)
 
 
+def margin_weights(margin: Tensor) -> Tensor:
+    """m / m̄: each pair's weight in training, shape [pairs], mean 1, for margins m ≥ 0 of chosen over rejected.
+
+    The judge errs most where it hardly prefers one response; such pairs pull less.
+    """
+    mean = margin.mean()
+    return margin / mean if mean > 0 else torch.ones_like(margin)
+
+
 def best_and_worst(rewards: Tensor) -> tuple[int, int]:
     """Indices (chosen, rejected) of the highest and the lowest of one prompt's rewards, shape [n ≥ 2].
 

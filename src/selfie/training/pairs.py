@@ -71,9 +71,9 @@ def add_human_pairs(pairs: Dataset, human: Dataset) -> Dataset:
     The human's pairs are numbered after the others, so that the log tells them apart.
     """
     numbers = range(len(pairs), len(pairs) + len(human))
-    human = human.remove_columns("pair").add_column("pair", list(numbers))
+    human = human.remove_columns("pair").add_column("pair", list(numbers)).add_column("weight", [1.0] * len(human))
     parts = [
-        part.select_columns(list(COLUMNS)).add_column("human", [mark] * len(part))
+        part.select_columns([*COLUMNS, "weight"]).add_column("human", [mark] * len(part))
         for part, mark in ((pairs, False), (human, True))
     ]
     return concatenate_datasets(parts)

@@ -45,6 +45,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         "response_mask": response_mask,
         "pair": torch.tensor([row["pair"] for row in rows]),
         "human": torch.tensor([row.get("human", False) for row in rows]),
+        "weight": torch.tensor([row.get("weight", 1.0) for row in rows]),
         "counts": torch.ones(len(rows), dtype=torch.bool),
         "reference_log_probs": torch.tensor(
             [row["reference_chosen_log_prob"] for row in rows] + [row["reference_rejected_log_prob"] for row in rows]
@@ -60,7 +61,7 @@ class NoiseAwareTrainer(DPOTrainer):
         reference: the model it starts from, frozen; needed only where α > 0 and λ > 0.
         pairs: rows with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``reference_chosen_log_prob``,
             ``reference_rejected_log_prob`` and ``pair`` (a number that names the pair in the log); optionally
-            ``human``, for labels that are never flagged.
+            ``human``, for labels that are never flagged, and ``weight`` of the preference loss (1 unless said).
         parameters: the training's parameters.
         extrapolation: λ of this iteration.
 
@@ -145,7 +146,7 @@ class NoiseAwareTrainer(DPOTrainer):
             self.detector.observe(self._gather(detector_margin, inputs))
             if not trusted:
                 flagged = (detector_margin < self.threshold) & ~inputs["human"]
-        losses = self._losses(margin, flagged)
+        losses = self._losses(margin, flagged) * inputs["weight"]
         if self.parameters.nll_weight > 0:
             losses = losses + self.parameters.nll_weight * chosen_nll(log_probs.chunk(2)[0], self.mean_tokens)
         if not losses.isfinite().all():

@@ -39,4 +39,5 @@ def judge_responses(
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward."""
     shards = Shards(workspace, parameters.shard_rows)
-    return build_pairs(scored, response_rewards(scored, parameters, beta, gold, judge_model, shards))
+    rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards)
+    return build_pairs(scored, rewards, parameters.weighting)
