@@ -15,7 +15,7 @@ from trl import RewardConfig, RewardTrainer
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import ModelError
-from selfie.parameters import OptimizerParameters
+from selfie.parameters import RewardModelParameters
 from selfie.training.settings import trainer_settings
 
 
@@ -59,7 +59,7 @@ def reward_model_scores(
 
 
 def train_reward_model(
-    start: Checkpoint, preferences: Dataset, parameters: OptimizerParameters, seed: int, workspace: Path
+    start: Checkpoint, preferences: Dataset, parameters: RewardModelParameters, seed: int, workspace: Path
 ) -> Checkpoint:
     """A reward model from preference pairs: ``start`` with a one-label head, all weights free (TRL's trainer).
 
@@ -80,7 +80,7 @@ def train_reward_model(
     )
     trainer = RewardTrainer(
         model,
-        args=RewardConfig(**trainer_settings(parameters, seed, workspace)),
+        args=RewardConfig(**trainer_settings(parameters, seed, workspace, parameters.micro_batch_size)),
         train_dataset=pairs,
         processing_class=tokenizer,
     )

@@ -112,7 +112,6 @@ def extrapolated_token_log_probs(
     )
 
 
-def sum_by_sequence(values: Tensor, mask: Tensor) -> Tensor:
-    """Sums per-position values, shape [mask.sum()], into the rows of ``mask``, shape [rows, length] → [rows]."""
-    rows = mask.nonzero()[:, 0]
-    return values.new_zeros(mask.shape[0]).index_add(0, rows, values)
+def sum_by_sequence(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
+    """Sums per-token values into their sequences: [tokens], the sequence of each [tokens] → [sequences]."""
+    return values.new_zeros(sequences).index_add(0, sequence, values)
