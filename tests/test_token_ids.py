@@ -20,6 +20,7 @@ from selfie.parameters import GenerationParameters, JudgingParameters, TrainingP
 from selfie.pipelines.generation.nodes import generate_responses
 from selfie.pipelines.judging.nodes import judge_responses, score_responses
 from selfie.pipelines.training.nodes import train_policy
+from selfie.scoring.rows import lay_out, prompt_sharing
 
 LETTERS, SPECIALS = "abcdefgh", ["<pad>", "<eos>", "<user>", "<assistant>"]
 PROMPTS, SAMPLES, BETA = 12, 3, 0.1
@@ -138,6 +139,13 @@ def whole(rows: Iterable[list[int]]) -> Counter:
     return counter
 
 
+def shared(model: PreTrainedModel, prompts: list[list[int]], responses: list[list[int]]) -> list[list[int]]:
+    """Each prompt once, with those of its responses that share its row."""
+    rows = lay_out(prompts, responses, prompt_sharing(model, longest=64))
+    assert len(rows) < len(prompts)
+    return [[*row.prompt, *(token for response in row.responses for token in response)] for row in rows]
+
+
 def naive_log_prob(model: PreTrainedModel, prompt: list[int], response: list[int]) -> float:
     """From the full logits of one plain pass."""
     with torch.no_grad():
@@ -167,7 +175,8 @@ def test_sampling_keeps_what_the_model_spoke(stages: Stages, lossy_tokenizer: Pr
 
 def test_both_models_score_what_was_sampled(stages: Stages):
     """Policy and initial model read exactly prompt and sampled ids; the log-probs are those of the ids (1e-4)."""
-    expected = whole(row["prompt_ids"] + row["response_ids"] for row in stages.responses)
+    prompts, responses = stages.responses["prompt_ids"][:], stages.responses["response_ids"][:]
+    expected = whole(shared(stages.models["policy"], prompts, responses))
     assert [rows_of(batches) for batches in stages.read["scored"]] == [expected, expected]
     for before, row in zip(stages.responses, stages.scored, strict=True):
         assert before.items() <= row.items()
@@ -207,7 +216,8 @@ def test_judging_pairs_the_sampled_ids(stages: Stages):
 
 def test_training_reads_the_sampled_ids(stages: Stages):
     """The policy each pair once, and the reference, from which the detector extrapolates, the same."""
-    sides = ("chosen_ids", "rejected_ids")
-    expected = whole(pair["prompt_ids"] + pair[side] for pair in stages.pairs for side in sides)
+    prompts = [pair["prompt_ids"] for pair in stages.pairs for _ in range(2)]
+    responses = [pair[f"{side}_ids"] for pair in stages.pairs for side in ("chosen", "rejected")]
+    expected = whole(shared(stages.models["policy"], prompts, responses))
     assert [rows_of(batches) for batches in stages.read["log"]] == [expected, expected]
     assert sorted(stages.log["pair"][:]) == list(range(PROMPTS))
