@@ -172,6 +172,6 @@ def test_families_share_only_where_it_is_exact(family: str):
 
 
 def test_sharing_counts_the_weights_that_tokens_pass_through(tiny_model: LlamaForCausalLM):
-    """Per layer 4·32² of attention, 3·32·64 of the MLP and two norms, and the last norm, over 2·2·32."""
+    """Per layer 4·32² of attention, 3·32·64 of the MLP and two norms, and the last norm, over 4 · 2·2·32."""
     weights = 2 * (4 * 32**2 + 3 * 32 * 64 + 2 * 32) + 32
-    assert prompt_sharing(tiny_model, 10) == pytest.approx(weights / 128)
+    assert prompt_sharing(tiny_model, 10) == pytest.approx(weights / 512)
