@@ -1,7 +1,7 @@
 """From sampling to training only the sampled token ids count, never the text they decode to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import selfie.scoring.rows
 from selfie.checkpoints import Checkpoint
 from selfie.datasets import RowsDataset
 from selfie.parameters import GenerationParameters, JudgingParameters, TrainingParameters
@@ -97,8 +98,19 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
+def eager_sharing() -> Iterator[None]:
+    """Models as small as these would share no prompt, for it saves them little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selfie.scoring.rows, "ATTENTION_SLOWNESS", 0.01)
+        yield
+
+
+@pytest.fixture(scope="module")
 def stages(
-    make_checkpoint: Callable[..., Checkpoint], lossy_tokenizer: PreTrainedTokenizerFast, tmp_path_factory
+    make_checkpoint: Callable[..., Checkpoint],
+    lossy_tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory,
+    eager_sharing,
 ) -> Stages:
     """One iteration by the pipelines' own nodes."""
     folder: Path = tmp_path_factory.mktemp("stages")
