@@ -76,7 +76,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of one process: wall-clock seconds, useful tokens, and its peak memory in bytes."""
+    """Of one process: wall-clock seconds, useful tokens, and its peak memory in bytes.
+
+    ``details`` has the processor's seconds too: on a machine that others use they tell more.
+    """
 
     seconds: float
     tokens: int
@@ -106,16 +109,16 @@ def make_workload(setting: Setting) -> Measurement:
 @contextmanager
 def stopwatch() -> Iterator[Callable[..., Measurement]]:
     """``measured(tokens)`` after the block gives its seconds, and the process's peak memory until then."""
-    seconds = -1.0
+    seconds = processor_seconds = -1.0
 
     def measured(tokens: int, **details: Any) -> Measurement:
-        return Measurement(seconds, tokens, _peak_memory(), details)
+        return Measurement(seconds, tokens, _peak_memory(), details | {"processor_seconds": processor_seconds})
 
     _wait_for_device()
-    started = time.perf_counter()
+    started, processor_started = time.perf_counter(), time.process_time()
     yield measured
     _wait_for_device()
-    seconds = time.perf_counter() - started
+    seconds, processor_seconds = time.perf_counter() - started, time.process_time() - processor_started
 
 
 def _wait_for_device() -> None:
