@@ -1,4 +1,4 @@
-"""The watchdog over vLLM's process. The process is a fake one, in a real process: what is tested is who waits for it."""
+"""The watchdog over vLLM's process. The process is a fake, though a real process: who waits for it is tested."""
 
 import os
 import time
