@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test lint bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo world test chaos lint bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ test: install  ## lint, types, unit tests and an end-to-end run
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+chaos: install  ## kill whole runs 30 times, compare with uninterrupted ones: about 2 minutes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py
 
 lint: install  ## format and fix what can be fixed
 	$(BIN)/ruff format src tests

@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ initial_model:
 """
 
 torch.set_num_threads(1)
+# Tests that fork: torch makes its thread pool anew in the child, and two threads that do so at once lose it.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 settings.register_profile("selfie", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("selfie")
 
@@ -122,3 +125,15 @@ def own_project(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Check
         rows = [json.dumps({"prompt": next(prompts), **rest}) for _ in range(count)]
         (raw / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

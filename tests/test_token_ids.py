@@ -127,9 +127,9 @@ def stages(
     prompts = Dataset.from_list(
         [{"prompt_id": text, "messages": [{"role": "user", "content": text}], "iteration": 1} for text in texts]
     )
-    responses = persist("responses", generate_responses(prompts, policy, GENERATION, 64, seed=0))
-    scored = persist("scored", score_responses(responses, policy, initial, JUDGING))
-    pairs = persist("pairs", judge_responses(scored, JUDGING, BETA, None))
+    responses = persist("responses", generate_responses(prompts, policy, folder / "sampling", GENERATION, 64, seed=0))
+    scored = persist("scored", score_responses(responses, policy, initial, folder / "scoring", JUDGING))
+    pairs = persist("pairs", judge_responses(scored, folder / "judging", JUDGING, BETA, None))
     _, log = train_policy(pairs, policy, folder / "training", TRAINING, BETA, seed=0)
     log = persist("log", log)
     models = {name: c.load_model(torch.float32).cpu() for name, c in (("policy", policy), ("initial", initial))}

@@ -1,19 +1,22 @@
-"""``selfie`` and ``python -m selfie``: Kedro's ``run`` command for an installed package."""
+"""``selfie`` and ``python -m selfie``: Kedro's commands for an installed package; ``run`` may be left out."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import configure_project
 
 
 def main(*args: Any, **kwargs: Any) -> Any:
-    """Runs the project, with the options of ``kedro run``."""
-    package = Path(__file__).parent.name
-    configure_project(package)
+    """``selfie [run] OPTIONS`` runs the project, with the options of ``kedro run``; ``selfie status`` shows how far."""
+    configure_project(Path(__file__).parent.name)
+    from selfie.cli import cli
+
+    words = list(args[0]) if args else list(kwargs.pop("args", sys.argv[1:]))
+    if not words or words[0] not in {*cli.commands, "--help"}:
+        words.insert(0, "run")
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")
-    return find_run_command(package)(*args, **kwargs)
+    return cli(words, **kwargs)
 
 
 if __name__ == "__main__":

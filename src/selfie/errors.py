@@ -32,3 +32,27 @@ class ModelError(UserError):
 
 class ConfigurationError(UserError):
     """A parameter or setting out of its range; ``where`` names it."""
+
+
+class StorageError(UserError):
+    """A disk that is full or can't be written; ``where`` names the file."""
+
+    exit_code = 3
+
+
+class AlreadyRunningError(UserError):
+    """Another run works on the same experiment; ``where`` names the experiment's lock."""
+
+    exit_code = 4
+
+
+class DivergenceError(UserError):
+    """A training whose loss or gradient is not finite; ``where`` names the step and the pairs."""
+
+    exit_code = 5
+
+
+class MemoryExhaustedError(UserError):
+    """Not even one row fits."""
+
+    exit_code = 6

@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -16,10 +17,15 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from selfie.configuration import check_datasets, check_paths, read_configuration
+from selfie.datasets.artefact import Artefact
+from selfie.datasets.lock import RunLock
+from selfie.failures import storage_error
+from selfie.freshness import progress, provenance_of, workspace_of
 from selfie.preflight import announce, check_inputs, check_parameters
 from selfie.redaction import redact_logs
 from selfie.reporting.tables import print_table, terminal_table
 from selfie.shape import choose_shape, current_shape
+from selfie.status import stage_of
 
 logger = logging.getLogger(__name__)
 KIB_PER_GIB = 2**20
@@ -47,6 +53,76 @@ class PreflightHooks:
         logger.info(announce(pipeline, catalog, self.parameters, rows))
 
 
+class LockHooks:
+    """Two runs never write to the same experiment."""
+
+    lock: RunLock | None = None
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
+        """Takes the experiment's lock; it is also the first thing that is written, so a locked folder shows here."""
+        self._release()  # another hook may have failed after this one
+        if "run_lock" not in catalog:
+            return
+        lock: RunLock = catalog.load("run_lock")
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise storage_error(error) from error
+        self.lock = lock
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Lets go of it."""
+        self._release()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Lets go of it."""
+        self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+
+class ProvenanceHooks:
+    """Every node's outputs know what they were made from, and its scratch belongs to exactly that."""
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: CatalogProtocol) -> dict[str, Any] | None:
+        """Hands the record to the outputs, and to the node a workspace of its own.
+
+        Work that an earlier run left there for other inputs, parameters or code is dropped.
+        """
+        self.unsaved = set(node.outputs)
+        self.scratch = None
+        provenance = provenance_of(node, catalog)
+        for name in node.outputs:
+            dataset = catalog.get(name)
+            if isinstance(dataset, Artefact):
+                dataset.provenance = provenance
+        workspace = workspace_of(node, catalog, provenance)
+        if workspace is None:
+            return None
+        name, folder = workspace
+        for other in folder.parent.glob("*"):
+            if other != folder:
+                logger.info("%s: dropped what was half done from other inputs (%s)", node.name, progress(other))
+                shutil.rmtree(other)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.scratch = folder.parent
+        return {name: folder}
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Once all outputs are committed, the scratch has served."""
+        self.unsaved.discard(dataset_name)
+        if not self.unsaved and self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
 class TimingHooks:
     """Records every node's share of the wall clock and the peak of the memory, in the dataset ``timings``.
 
@@ -55,19 +131,20 @@ class TimingHooks:
     """
 
     def __init__(self) -> None:
-        self.mark = psutil.Process().create_time()
+        # On the monotonic clock, so that nothing takes negative time when somebody sets the clock.
+        self.mark = time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 
     @hook_impl
     def after_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
         """Adds the node to ``timings``."""
         if "timings" not in catalog:
             return
-        now = time.time()
+        now = time.monotonic()
         timings = catalog.load("timings") if catalog.exists("timings") else {}
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         timings[node.name] = {
             "room": node.namespace,
-            "stage": _stage(node),
+            "stage": stage_of(node),
             "seconds": round(now - self.mark, 2),
             "peak_rss_gib": round(peak / KIB_PER_GIB, 2),
         }
@@ -89,10 +166,6 @@ class ConsoleHooks:
         """Prints the summary, if one was made."""
         if hasattr(self, "summary"):
             print_table(terminal_table(self.summary))
-
-
-def _stage(node: Node) -> str:
-    return "training" if "seeding" in node.tags else next(iter(node.tags), "other")
 
 
 def quiet_libraries() -> None:

@@ -1,11 +1,14 @@
 """Every parameter with its meaning and range. Kedro checks them before any node runs; a misspelt one is an error."""
 
 import string
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NO_EFFECT = "says how the work is done, not what comes of it"
+"""Marks a parameter whose change makes no result stale."""
 
 
 class _Strict(BaseModel):
@@ -22,6 +25,8 @@ class GenerationParameters(_Strict):
     max_new_tokens: PositiveInt
     batch_tokens: PositiveInt
     """Tokens (rows × longest row) that the transformers engine holds at once: its memory."""
+    shard_rows: PositiveInt = 512
+    """Responses that are committed together: what a killed run has to sample again at most."""
 
 
 class QuestionParameters(_Strict):
@@ -53,6 +58,8 @@ class JudgingParameters(_Strict):
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt
     """Tokens (rows × longest row) scored in one forward pass."""
+    shard_rows: PositiveInt = 512
+    """Responses whose log-probs are committed together."""
 
     @model_validator(mode="after")
     def _check_question(self) -> Self:
@@ -108,6 +115,8 @@ class TrainingParameters(OptimizerParameters):
     replay: Annotated[int, Field(ge=0)] = 0
     """How often the human's pairs are added to an iteration's own; their labels are always trusted. 0 as in the paper;
     1 or more holds the loop to what the human wanted, and costs as many more pairs."""
+    checkpoint_steps: Annotated[PositiveInt, NO_EFFECT] = 50
+    """Optimiser steps between checkpoints (weights, optimiser, random streams) from which a killed run goes on."""
 
     @property
     def detects_noise(self) -> bool:
@@ -140,12 +149,12 @@ class EndpointParameters(_Strict):
     """Up to and with ``/v1``; a key does not belong here either, since parameters are logged."""
     model: str | None
     temperature: Annotated[float, Field(ge=0)]
-    concurrency: PositiveInt
+    concurrency: Annotated[PositiveInt, NO_EFFECT]
     """Questions asked at the same time."""
-    requests_per_minute: PositiveInt | None
-    timeout: PositiveFloat
+    requests_per_minute: Annotated[PositiveInt | None, NO_EFFECT]
+    timeout: Annotated[PositiveFloat, NO_EFFECT]
     """Seconds in which the endpoint may be silent."""
-    attempts: PositiveInt
+    attempts: Annotated[PositiveInt, NO_EFFECT]
     """Tries of a question that fails for a reason that may pass."""
     price: Price | None
 
@@ -155,7 +164,7 @@ class AnnotationParameters(_Strict):
 
     order: Literal["both", "random"]
     """Of the two answers: ``both`` asks twice and takes the mean, ``random`` once, in an order drawn by the seed."""
-    max_failures: Fraction
+    max_failures: Annotated[Fraction, NO_EFFECT]
     """Share of the questions that may stay without an answer; beyond it the evaluation stops."""
     judge_model: str | None
     """``local``: a chat model; ``reward_model``: a sequence classifier. A folder or a hub repository."""
@@ -290,3 +299,15 @@ class Parameters(_Strict):
         if annotator in ("local", "reward_model") and self.annotation.judge_model is None:
             raise ValueError(f"evaluation.annotator is {annotator}, but annotation.judge_model names no model")
         return self
+
+
+def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters as dotted names; pydantic models count as mappings."""
+    flat: dict[str, Any] = {}
+    for key, value in parameters.items():
+        nested = value.model_dump() if hasattr(value, "model_dump") else value
+        if isinstance(nested, Mapping):
+            flat.update(flatten(nested, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = nested
+    return flat

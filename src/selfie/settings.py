@@ -2,14 +2,14 @@
 
 import os
 
-from selfie.hooks import ConsoleHooks, PreflightHooks, TimingHooks, quiet_libraries
+from selfie.hooks import ConsoleHooks, LockHooks, PreflightHooks, ProvenanceHooks, TimingHooks, quiet_libraries
 from selfie.methods import MethodConfigLoader
 from selfie.tracking.mlflow_hooks import MlflowHooks
 
 quiet_libraries()
 
 # Kedro calls the last one first: the summary is tracked after it is timed.
-HOOKS = (MlflowHooks(), ConsoleHooks(), TimingHooks(), PreflightHooks())
+HOOKS = (MlflowHooks(), ConsoleHooks(), TimingHooks(), ProvenanceHooks(), LockHooks(), PreflightHooks())
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
 
 CONFIG_LOADER_CLASS = MethodConfigLoader

@@ -17,14 +17,16 @@ from kedro.framework.startup import bootstrap_project
 from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.evaluation.__main__ import main
 from selfie.parameters import EndpointParameters
+from selfie.runner import ContinuingRunner
 
 PROJECT = Path(__file__).parents[2]
 
 
 def run(*names: str, **parameters: Any) -> None:
+    """As the command does."""
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
-        session.run(pipeline_names=list(names))
+        session.run(pipeline_names=list(names), runner=ContinuingRunner())
 
 
 @pytest.fixture
@@ -120,6 +122,38 @@ def test_a_judge_that_fails_leaves_what_it_answered(
     server.behave, server.requests = longer_wins, []
     run("evaluation", **files, **by_endpoint)
     assert len(server.requests) < 8
+
+
+def test_the_next_run_asks_again_what_failed_and_only_that(
+    folder: Path, files: dict[str, str], server: JudgeServer, by_endpoint: dict[str, Any]
+):
+    """Two of eight questions, which the run may do without; what has an answer is neither asked nor measured again."""
+    by_endpoint["annotation"]["max_failures"] = 0.5
+    server.behave = lambda request: Reply("hm") if "t3b" in request["messages"][-1]["content"] else longer_wins(request)
+    run("evaluation", **files, **by_endpoint)
+    first = read(folder, "08_reporting/test/stranger/evaluation.json")
+    failing = [request for request in server.requests if "t3b" in request["messages"][-1]["content"]]
+    server.requests = []
+    run("evaluation", **files, **by_endpoint)
+    assert len(server.requests) == len(failing)
+    server.behave, server.requests = longer_wins, []
+    run("evaluation", **files, **by_endpoint)
+    assert len(server.requests) == 2
+    second = read(folder, "08_reporting/test/stranger/evaluation.json")
+    assert (first["win_rate"], second["win_rate"]) == (pytest.approx(100 * 1.5 / 4), 50.0)
+    written = {path: path.stat().st_mtime_ns for path in (folder / "data").rglob("*.json") if path.is_file()}
+    run("evaluation", **files, **by_endpoint)
+    assert len(server.requests) == 2
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_another_file_under_the_same_name_is_another_stranger(folder: Path, files: dict[str, str]):
+    run("evaluation", **files)
+    write(Path(files["model_outputs"]), STRANGER[:3])
+    run("evaluation", **files)
+    assert len(read(folder, "07_model_output/test/stranger/annotations.json")) == 3
+    board = pd.read_csv(folder / "data/08_reporting/test/leaderboard.csv", index_col=0)
+    assert board["n_total"].item() == 3
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from scipy.stats import chisquare
 
 from selfie.checkpoints import Checkpoint
 from selfie.generation import transformers_engine
+from selfie.generation.batches import token_batches
 from selfie.generation.engine import Request, Response, Sampling
-from selfie.generation.transformers_engine import SeededSampler, TransformersEngine, token_batches
+from selfie.generation.transformers_engine import SeededSampler, TransformersEngine
 from selfie.randomness import derive_seed
 
 DRAWS = 20_000

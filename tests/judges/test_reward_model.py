@@ -9,7 +9,9 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.errors import ModelError
+from selfie.judges import reward_model
 from selfie.judges.reward_model import reward_model_scores, train_reward_model
 from selfie.judges.rewards import response_rewards
 from selfie.parameters import JudgingParameters, RewardModelParameters
@@ -94,6 +96,16 @@ def test_the_judge_asks_it(tmp_path: Path):
     parameters = JudgingParameters(judge="reward_model", batch_tokens=512)
     rewards = response_rewards(rows, parameters, 0.1, None, checkpoint)
     torch.testing.assert_close(rewards, reward_model_scores(checkpoint, prompts, responses, 512))
+
+
+def test_rewards_in_shards_are_computed_once(tmp_path: Path, monkeypatch):
+    """The second time all shards are there, and no model is loaded."""
+    checkpoint = save_classifier(tmp_path / "model")
+    prompts, responses = conversations(7)
+    first = reward_model_scores(checkpoint, prompts, responses, 512, Shards(tmp_path / "shards", 3))
+    torch.testing.assert_close(first, reward_model_scores(checkpoint, prompts, responses, 512), atol=0.05, rtol=0)
+    monkeypatch.delattr(reward_model, "_load_judge")
+    assert reward_model_scores(checkpoint, prompts, responses, 512, Shards(tmp_path / "shards", 3)).equal(first)
 
 
 def test_a_classifier_of_two_labels_is_refused(tmp_path: Path):

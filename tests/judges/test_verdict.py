@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.errors import ConfigurationError
+from selfie.judges import verdict
 from selfie.judges.rewards import response_rewards
 from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
 from selfie.parameters import JudgingParameters, QuestionParameters
@@ -95,6 +97,25 @@ def test_verdicts_do_not_depend_on_the_batch(fp32_checkpoint: Checkpoint, batch_
     together = verdict_probabilities(fp32_checkpoint, PROMPTS, FIRST, SECOND, ASK, 10_000)
     apart = verdict_probabilities(fp32_checkpoint, PROMPTS, FIRST, SECOND, ASK, batch_tokens)
     torch.testing.assert_close(apart, together, atol=1e-5, rtol=0)
+
+
+def test_verdicts_in_shards_are_asked_once(fp32_checkpoint: Checkpoint, tmp_path: Path, monkeypatch):
+    """Twelve questions in shards of five; of three shards one is lost, and is asked for again."""
+    together = verdict_probabilities(fp32_checkpoint, PROMPTS, FIRST, SECOND, ASK, 10_000)
+    shards = Shards(tmp_path, 5)
+    first = verdict_probabilities(fp32_checkpoint, PROMPTS, FIRST, SECOND, ASK, 10_000, shards)
+    torch.testing.assert_close(first, together, atol=1e-5, rtol=0)
+    (tmp_path / "000001.json").unlink()
+    sizes: list[int] = []
+    ask = verdict._log_odds
+
+    def counting(model, asked, *rest):
+        sizes.append(len(asked))
+        return ask(model, asked, *rest)
+
+    monkeypatch.setattr(verdict, "_log_odds", counting)
+    assert verdict_probabilities(fp32_checkpoint, PROMPTS, FIRST, SECOND, ASK, 10_000, shards).equal(first)
+    assert sizes == [5]
 
 
 def test_near_ties_are_not_rounded_to_draws(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):

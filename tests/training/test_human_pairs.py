@@ -50,12 +50,13 @@ def test_reference_is_replaced(fp32_checkpoint: Checkpoint, own: Dataset):
     assert scored["reference_chosen_log_prob"][:] != pytest.approx(own["reference_chosen_log_prob"][:], abs=1.0)
 
 
-def test_replay_repeats_the_pairs(fp32_checkpoint: Checkpoint, human: Dataset):
+def test_replay_repeats_the_pairs(fp32_checkpoint: Checkpoint, human: Dataset, tmp_path: Path):
     """``replay`` 2: twice over, with the log-probs of the policy that is trained."""
     from test_trainer import PLAIN
 
     training = PLAIN.model_copy(update={"replay": 2})
-    replayed = score_replayed(human, fp32_checkpoint, training, JudgingParameters(judge="logit", batch_tokens=512))
+    judging = JudgingParameters(judge="logit", batch_tokens=512, shard_rows=3)
+    replayed = score_replayed(human, fp32_checkpoint, tmp_path, training, judging)
     assert replayed["chosen_ids"][:] == human["chosen_ids"][:] * 2
     expected = score(fp32_checkpoint, human["prompt_ids"][:], human["chosen_ids"][:], 512, "policy")
     assert replayed["reference_chosen_log_prob"][:] == pytest.approx(expected * 2, abs=1e-4)

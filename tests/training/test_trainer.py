@@ -37,6 +37,7 @@ PLAIN = TrainingParameters(
     extrapolation=[0.5],
     detector_window=64,
     trust_warmup=0.2,
+    checkpoint_steps=100,
 )
 
 

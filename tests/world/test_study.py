@@ -56,6 +56,11 @@ def test_only_what_is_missing_or_changed_runs(
     experiments = {experiment.name for experiment in mlflow.MlflowClient(tracking).search_experiments()}
     assert experiments >= {f"test_{method}_{SEED}" for method in METHODS}
 
+    files["initial"].unlink()  # as if the study had been killed before it took the result down
+    (resumed,) = _run_seed(project, data, "test", SEED, ["initial"])
+    assert resumed == first["initial"]  # its seconds, too: nothing ran
+    assert "steps were committed and fresh" in (data / f"08_reporting/test/runs/initial_{SEED}.log").read_text()
+
     before = {method: file.stat().st_mtime_ns for method, file in files.items()}
     methods = project / "conf/test/methods.yml"
     methods.write_text(methods.read_text() + "\nseed_dpo:\n  iterations: 0\n  beta: 0.5\n")

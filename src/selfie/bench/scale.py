@@ -56,7 +56,8 @@ def generation(folder: str, prompts: int) -> Measurement:
         batch_tokens=BATCH_TOKENS,
     )
     with stopwatch() as measured:
-        responses = generate_responses(dataset, Checkpoint(f"{folder}/model"), drawn, 128, seed=0)
+        shards = Path(folder) / f"sampling-{prompts}"
+        responses = generate_responses(dataset, Checkpoint(f"{folder}/model"), shards, drawn, 128, seed=0)
         responses.save_to_disk(f"{folder}/responses-{prompts}")
     return measured(prompts)
 
@@ -66,7 +67,9 @@ def judging(folder: str, prompts: int) -> Measurement:
     model, judged = Checkpoint(f"{folder}/model"), JudgingParameters(judge="logit", batch_tokens=BATCH_TOKENS)
     with stopwatch() as measured:
         responses = load_from_disk(f"{folder}/responses-{prompts}")
-        pairs = judge_responses(score_responses(responses, model, model, judged), judged, BETA, None)
+        shards = Path(folder) / f"scoring-{prompts}"
+        scored = score_responses(responses, model, model, shards, judged)
+        pairs = judge_responses(scored, shards / "judge", judged, BETA, None)
         pairs.save_to_disk(f"{folder}/pairs-{prompts}")
     return measured(prompts)
 

@@ -2,7 +2,14 @@
 
 from selfie.datasets.annotation_cache import AnnotationCacheDataset
 from selfie.datasets.committed import CommittedDataset
-from selfie.datasets.evaluation import ApiKeyDataset, LeaderboardDataset, ModelOutputsDataset, MtBenchQuestionsDataset
+from selfie.datasets.evaluation import (
+    ApiKeyDataset,
+    LeaderboardDataset,
+    ModelOutputsDataset,
+    MtBenchQuestionsDataset,
+    VerdictsDataset,
+)
+from selfie.datasets.lock import LockDataset
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
 from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
 from selfie.datasets.rows import RowsDataset
@@ -13,6 +20,7 @@ __all__ = [
     "CheckpointDataset",
     "CommittedDataset",
     "LeaderboardDataset",
+    "LockDataset",
     "ModelOutputsDataset",
     "MtBenchQuestionsDataset",
     "PackagedGGUFDataset",
@@ -20,5 +28,6 @@ __all__ = [
     "PromptDataset",
     "RecordDataset",
     "RowsDataset",
+    "VerdictsDataset",
     "WorkspaceDataset",
 ]

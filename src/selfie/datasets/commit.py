@@ -1,38 +1,40 @@
 """The commit protocol of everything that the project writes.
 
 What is written goes to a temporary neighbour, is flushed to the disk, and takes its place by a rename; a manifest with
-sizes and SHA-256 sums comes with it. An artefact exists only if its manifest verifies, so a crash at any moment leaves
-either the old version or the new one, never half of either.
+sizes, SHA-256 sums and what it was made from comes with it. An artefact exists only if its manifest verifies, so a
+crash at any moment leaves either the old version or the new one, never half of either.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psutil
 from kedro.io import DatasetError
 
 MANIFEST = "manifest.json"
+Version = dict[str, Any]
+"""One version of an artefact: ``files`` (name → bytes, sha256) and ``provenance`` (what it was made from, or None)."""
 
 
-def commit_file(path: Path, write: Callable[[Path], None]) -> None:
+def commit_file(path: Path, write: Callable[[Path], None], provenance: Mapping[str, Any] | None = None) -> None:
     """Runs ``write`` on a temporary file in the same folder and puts it in the place of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     # The suffix stays: writers choose the format by it.
     with _temporary(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")) as new:
         write(new)
-        versions = [_fingerprint(new)] + ([_fingerprint(path)] if path.exists() else [])
-        with _temporary(new.with_name(new.name + ".manifest")) as manifest:
-            manifest.write_text(json.dumps({path.name: versions}))
-            _flush(new)
-            _flush(manifest)
-            # The manifest goes first and knows both versions, so whichever a crash leaves verifies.
-            manifest.replace(_manifest_of(path))
-            new.replace(path)
-            _flush(path.parent)
+        version = {"files": {path.name: _fingerprint(new)}, "provenance": provenance}
+        _flush(new)
+        # The manifest goes first and knows both versions, so whichever a crash leaves verifies.
+        _write_manifest(_manifest_of(path), [version, *_present(path)])
+        new.replace(path)
+        _flush(path.parent)
 
 
 def commit_text(path: Path, text: str) -> None:
@@ -44,18 +46,15 @@ def commit_text(path: Path, text: str) -> None:
     commit_file(path, write)
 
 
-def commit_folder(path: Path, write: Callable[[Path], None]) -> None:
+def commit_folder(path: Path, write: Callable[[Path], None], provenance: Mapping[str, Any] | None = None) -> None:
     """Runs ``write`` on a temporary folder beside ``path`` and puts it in the place of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _restore(path)
+    _sweep(path)
     with _temporary(path.with_name(f".{path.name}.{os.getpid()}")) as new:
         new.mkdir()
         write(new)
-        files = sorted(file for file in new.rglob("*") if file.is_file())
-        listed = {str(file.relative_to(new)): [_fingerprint(file)] for file in files}
-        (new / MANIFEST).write_text(json.dumps(listed, indent=1))
-        for file in [*files, new / MANIFEST, new]:
-            _flush(file)
+        seal_folder(new, provenance)
         _remove(_retired(path))
         if path.exists():
             path.replace(_retired(path))
@@ -67,12 +66,19 @@ def commit_folder(path: Path, write: Callable[[Path], None]) -> None:
         _remove(_retired(path))
 
 
+def seal_folder(path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+    """Flushes a folder that a library has written in place, and adds the manifest: from then on it exists."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / MANIFEST)
+    for file in files:
+        _flush(file)
+    listed = {str(file.relative_to(path)): _fingerprint(file) for file in files}
+    _write_manifest(path / MANIFEST, [{"files": listed, "provenance": provenance}])
+
+
 def is_committed(path: Path) -> bool:
     """Whether file or folder is there with all that its manifest lists, by size; reads no contents."""
     try:
-        return all(
-            file.stat().st_size in [version["bytes"] for version in versions] for file, versions in _entries(path)
-        )
+        return any(_has_sizes(path, version) for version in _versions(path))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -80,20 +86,68 @@ def is_committed(path: Path) -> bool:
 def verify(path: Path) -> None:
     """Raises DatasetError where file or folder differs from its manifest, naming the file."""
     try:
-        for file, versions in _entries(path):
-            if _fingerprint(file) not in versions:
+        for name in _versions(path)[0]["files"]:
+            file = path / name if path.is_dir() else path
+            if _fingerprint(file) not in [version["files"][name] for version in _versions(path)]:
                 raise DatasetError(f"{file} is damaged: it differs from its manifest. Delete {path} and run again.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise DatasetError(f"{path} is not complete ({error}). Run the pipeline that makes it.") from error
 
 
-def _entries(path: Path) -> list[tuple[Path, list[dict]]]:
-    """Files with the fingerprints that they may have."""
+def committed_version(path: Path) -> Version | None:
+    """The version that is there, or None where nothing is committed. Folders are taken at their manifest's word."""
+    if not is_committed(path):
+        return None
+    return next(iter(_present(path)), None)
+
+
+def forget_provenance(path: Path) -> None:
+    """The artefact stays, but nobody knows any more what it was made from: the next run makes it again."""
+    present = committed_version(path)
+    if present is not None:
+        manifest = path / MANIFEST if path.is_dir() else _manifest_of(path)
+        _write_manifest(manifest, [{**present, "provenance": None}])
+
+
+def set_aside(path: Path) -> Path:
+    """Moves what is torn or damaged out of the way, beside its place, and returns where it lies now."""
+    aside = path.with_name(f".torn-{path.name}")
+    _remove(aside)
+    path.replace(aside)
+    return aside
+
+
+def _present(path: Path) -> list[Version]:
+    """The listed version whose bytes are there: none, or one."""
+    try:
+        versions = _versions(path)
+        if path.is_dir():
+            return versions[:1]
+        there = _fingerprint(path)
+        return [version for version in versions if version["files"][path.name] == there][:1]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _versions(path: Path) -> list[Version]:
     _restore(path)
-    if path.is_dir():
-        listed = json.loads((path / MANIFEST).read_text())
-        return [(path / name, versions) for name, versions in listed.items()]
-    return [(path, json.loads(_manifest_of(path).read_text())[path.name])]
+    manifest = path / MANIFEST if path.is_dir() else _manifest_of(path)
+    return json.loads(manifest.read_text())["versions"]
+
+
+def _has_sizes(path: Path, version: Version) -> bool:
+    return all(
+        (path / name if path.is_dir() else path).stat().st_size == fingerprint["bytes"]
+        for name, fingerprint in version["files"].items()
+    )
+
+
+def _write_manifest(manifest: Path, versions: list[Version]) -> None:
+    with _temporary(manifest.with_name(f"{manifest.name}.{os.getpid()}")) as new:
+        new.write_text(json.dumps({"versions": versions}, indent=1))
+        _flush(new)
+        new.replace(manifest)
+        _flush(manifest.parent)
 
 
 def _manifest_of(path: Path) -> Path:
@@ -109,6 +163,14 @@ def _restore(path: Path) -> None:
     """After a crash between the two renames, the old version takes its place again."""
     if not path.exists() and _retired(path).exists():
         _retired(path).replace(path)
+
+
+def _sweep(path: Path) -> None:
+    """Removes what a killed process was writing in place of ``path``."""
+    for left in path.parent.glob(f".{path.stem}.*"):
+        number = left.name.removeprefix(f".{path.stem}.").split(".")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            _remove(left)
 
 
 @contextmanager
@@ -128,9 +190,13 @@ def _remove(path: Path) -> None:
 
 
 def _fingerprint(file: Path) -> dict[str, int | str]:
+    return {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+
+
+def file_sha256(file: Path) -> str:
+    """The hex digest of a file's bytes."""
     with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from selfie.datasets.commit import commit_file, is_committed, verify
+from selfie.datasets.artefact import Artefact
+from selfie.datasets.commit import commit_file, verify
 
 
-class CommittedDataset(AbstractDataset[Any, Any]):
+class CommittedDataset(Artefact, AbstractDataset[Any, Any]):
     """Wraps a dataset that saves to one local file.
 
     .. code-block:: yaml
@@ -36,10 +37,7 @@ class CommittedDataset(AbstractDataset[Any, Any]):
         return self._at(self._filepath).load()
 
     def save(self, data: Any) -> None:
-        commit_file(self._filepath, lambda path: self._at(path).save(data))
-
-    def _exists(self) -> bool:
-        return is_committed(self._filepath)
+        commit_file(self._filepath, lambda path: self._at(path).save(data), self.provenance)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "dataset": self._dataset.get("type")}

@@ -1,4 +1,4 @@
-"""What evaluations read and write beside the loop's own artefacts: strangers' files, leaderboards, an API key."""
+"""What evaluations read and write beside plain files: verdicts, strangers' files, leaderboards, an API key."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,9 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from pydantic import SecretStr
 
-from selfie.datasets.commit import commit_file, commit_text, is_committed, verify
+from selfie.datasets.artefact import Artefact
+from selfie.datasets.commit import commit_file, commit_text, file_sha256, verify
+from selfie.datasets.committed import CommittedDataset
 from selfie.errors import DataError
 from selfie.evaluation.alpaca_files import read_outputs
 from selfie.evaluation.leaderboard import leaderboard_markdown, merge_leaderboards
@@ -37,6 +39,10 @@ class _UserFile(AbstractDataset[None, list[dict[str, Any]]]):
     def save(self, data: None) -> None:
         raise DatasetError(f"{self._filepath} is the user's and is never written")
 
+    def version(self) -> str | None:
+        """Of the file's bytes."""
+        return file_sha256(self._filepath)[:16] if self._filepath is not None and self._filepath.exists() else None
+
     def _exists(self) -> bool:
         return self._filepath is not None and self._filepath.exists()
 
@@ -62,7 +68,18 @@ class MtBenchQuestionsDataset(_UserFile):
         return read_questions(path)
 
 
-class LeaderboardDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+class VerdictsDataset(CommittedDataset):
+    """A judge's verdicts, as JSON: those that are missing for a ``failure`` are asked for again by the next run."""
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
+        super().__init__(filepath, {"type": "json.JSONDataset"}, metadata)
+
+    def lack(self) -> str | None:
+        failed = sum("failure" in record for record in self.load())
+        return f"{failed} questions are without an answer" if failed else None
+
+
+class LeaderboardDataset(Artefact, AbstractDataset[pd.DataFrame, pd.DataFrame]):
     """AlpacaEval's ``leaderboard.csv``. What is saved is merged into it; a Markdown twin lies beside it."""
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
@@ -75,11 +92,8 @@ class LeaderboardDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def save(self, data: pd.DataFrame) -> None:
         merged = merge_leaderboards(self.load(), data) if self._exists() else merge_leaderboards(data[:0], data)
-        commit_file(self._filepath, merged.to_csv)
+        commit_file(self._filepath, merged.to_csv, self.provenance)
         commit_text(self._filepath.with_suffix(".md"), leaderboard_markdown(merged))
-
-    def _exists(self) -> bool:
-        return is_committed(self._filepath)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

@@ -10,7 +10,8 @@ from kedro_datasets._typing import JSONPreview
 
 from selfie.checkpoints import Checkpoint
 from selfie.conversion import find_packaged_gguf
-from selfie.datasets.commit import MANIFEST, commit_folder, is_committed, verify
+from selfie.datasets.artefact import Artefact, short_hash
+from selfie.datasets.commit import MANIFEST, commit_folder, committed_version, is_committed, verify
 
 
 class PackagedGGUFDataset(AbstractDataset[None, Path]):
@@ -26,11 +27,14 @@ class PackagedGGUFDataset(AbstractDataset[None, Path]):
     def save(self, data: None) -> None:
         raise DatasetError("a packaged model is never written")
 
+    def version(self) -> str:
+        return _listing(self.load().parent, [self.load()])
+
     def _describe(self) -> dict[str, Any]:
         return {"package": self._package}
 
 
-class CheckpointDataset(AbstractDataset[Checkpoint, Checkpoint]):
+class CheckpointDataset(Artefact, AbstractDataset[Checkpoint, Checkpoint]):
     """A causal language model with its tokenizer: the user's, or one that the project wrote.
 
     Args:
@@ -51,6 +55,7 @@ class CheckpointDataset(AbstractDataset[Checkpoint, Checkpoint]):
         if hub is not None and revision is None:
             raise DatasetError(f"`hub: {hub}` needs a `revision` (a commit), so that runs can be repeated")
         self._folder = Path(filepath) if filepath else None
+        self._filepath = Path(filepath or "")
         self._checkpoint = Checkpoint(filepath or str(hub), revision)
         self.metadata = metadata
 
@@ -63,15 +68,24 @@ class CheckpointDataset(AbstractDataset[Checkpoint, Checkpoint]):
     def save(self, data: Checkpoint) -> None:
         if self._folder is None:
             raise DatasetError(f"{self._checkpoint.source} is on the hub and is never written")
-        commit_folder(self._folder, lambda folder: _move_contents(Path(data.source), folder))
+        commit_folder(self._folder, lambda folder: _move_contents(Path(data.source), folder), self.provenance)
+
+    def version(self) -> str | None:
+        """The project's by its manifest, the hub's by its revision, a user's folder by its files' sizes and times."""
+        if self._folder is None:
+            return f"{self._checkpoint.source}@{self._checkpoint.revision}"
+        if not self._folder.exists() or (self._folder / MANIFEST).exists():
+            return super().version()
+        return _listing(self._folder, sorted(file for file in self._folder.rglob("*") if file.is_file()))
 
     def preview(self) -> JSONPreview:
-        """For kedro-viz: where the weights are, and the manifest of those that the project wrote."""
+        """For kedro-viz: where the weights are; of those that the project wrote, the files and what they came from."""
         shown: dict[str, Any] = {"source": self._checkpoint.source}
         if self._checkpoint.revision:
             shown["revision"] = self._checkpoint.revision
-        if self._folder and (self._folder / MANIFEST).exists():
-            shown["manifest"] = json.loads((self._folder / MANIFEST).read_text())
+        present = committed_version(self._folder) if self._folder else None
+        if present is not None:
+            shown |= {"manifest": present["files"], "made_from": present["provenance"]}
         return JSONPreview(json.dumps(shown))
 
     def _exists(self) -> bool:
@@ -83,6 +97,12 @@ class CheckpointDataset(AbstractDataset[Checkpoint, Checkpoint]):
         return {"source": self._checkpoint.source, "revision": self._checkpoint.revision}
 
 
+def _listing(folder: Path, files: list[Path]) -> str:
+    """Names, sizes and times of change: hashing what the project did not write could take minutes."""
+    stats = {str(file.relative_to(folder)): file.stat() for file in files}
+    return short_hash({name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()})
+
+
 def _move_contents(source: Path, target: Path) -> None:
     for item in source.iterdir():
         shutil.move(item, target / item.name)
@@ -90,18 +110,22 @@ def _move_contents(source: Path, target: Path) -> None:
 
 
 class WorkspaceDataset(AbstractDataset[None, Path]):
-    """A scratch folder on the same disk as the checkpoints, for what a training writes before it is committed."""
+    """A scratch folder on the checkpoints' disk: shards, training checkpoints, what is about to be committed.
+
+    In a run each node gets a folder of its own in it, named by what it works from; see
+    :class:`selfie.hooks.ProvenanceHooks`.
+    """
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
-        self._filepath = Path(filepath)
+        self.folder = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Path:
-        self._filepath.mkdir(parents=True, exist_ok=True)
-        return self._filepath
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
 
     def save(self, data: None) -> None:
         raise DatasetError("a workspace is written by the node that loads it")
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": str(self.folder)}

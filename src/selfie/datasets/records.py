@@ -9,12 +9,16 @@ import logging
 import random
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from datasets import Dataset, load_dataset
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
 
+from selfie.datasets.artefact import short_hash
+from selfie.datasets.commit import file_sha256
 from selfie.datasets.readers import Problem, Row, read_file
 from selfie.errors import DataError
 from selfie.randomness import derive_seed
@@ -170,6 +174,17 @@ class RecordDataset(AbstractDataset[None, Dataset]):
             yield from enumerate(load_dataset(self._hub, split=self._split, revision=self._revision))
         else:
             yield from read_file(str(self._filepath))
+
+    def version(self) -> str | None:
+        """Of a local file's bytes, of a remote one's listing, of the hub's revision; and of what is read of them."""
+        if self._hub is None and not self._exists():
+            return None
+        description = [self._describe(), self._shuffle_seed, self._split, self._share, self._max_characters]
+        if self._hub is None:
+            files, path = fsspec.core.url_to_fs(self._filepath)
+            local = isinstance(files, LocalFileSystem)
+            description.append(file_sha256(Path(path)) if local else files.ukey(path))
+        return short_hash(description)
 
     def _exists(self) -> bool:
         return self._hub is not None or fsspec.core.url_to_fs(self._filepath)[0].exists(self._filepath)

@@ -8,12 +8,13 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
-from selfie.datasets.commit import commit_folder, is_committed, verify
+from selfie.datasets.artefact import Artefact
+from selfie.datasets.commit import commit_folder, verify
 
 disable_progress_bars()
 
 
-class RowsDataset(AbstractDataset[Dataset, Dataset]):
+class RowsDataset(Artefact, AbstractDataset[Dataset, Dataset]):
     """A folder of Arrow files.
 
     .. code-block:: yaml
@@ -32,10 +33,7 @@ class RowsDataset(AbstractDataset[Dataset, Dataset]):
         return load_from_disk(str(self._filepath))
 
     def save(self, data: Dataset) -> None:
-        commit_folder(self._filepath, lambda folder: data.save_to_disk(str(folder)))
-
-    def _exists(self) -> bool:
-        return is_committed(self._filepath)
+        commit_folder(self._filepath, lambda folder: data.save_to_disk(str(folder)), self.provenance)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

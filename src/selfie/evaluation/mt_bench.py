@@ -17,6 +17,7 @@ from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.annotation_cache import AnnotationCache
+from selfie.datasets.shards import Shards
 from selfie.errors import DataError
 from selfie.evaluation.alpaca_files import Record
 from selfie.evaluation.chat import ChatClient, ChatFailureError, FailureKind
@@ -57,6 +58,7 @@ def answer_questions(
     batch_tokens: int,
     max_length: int,
     seed: int,
+    shards: Shards | None = None,
 ) -> list[Record]:
     """The policy's ``answers`` to both turns of each question, the second in the light of the first.
 
@@ -78,6 +80,7 @@ def answer_questions(
             max_length=max_length,
             purpose=f"mt_bench_turn_{turn + 1}",
             seed=seed,
+            shards=shards.within(f"turn_{turn + 1}") if shards else None,
         )
         position_of = dict(zip(prompts["prompt_id"], asked, strict=True))
         for row in rows:

@@ -1,14 +1,18 @@
 """From prompts to rows of sampled responses."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 from datasets import Dataset
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.errors import DataError
-from selfie.generation.engine import Request, Sampling, open_engine
+from selfie.generation.engine import Engine, Request, Sampling, open_engine
 from selfie.randomness import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -25,6 +29,7 @@ def sample_responses(
     max_length: int,
     purpose: str,
     seed: int,
+    shards: Shards | None = None,
 ) -> list[dict[str, Any]]:
     """Draws ``samples`` responses a prompt; the same prompt, purpose and seed always give the same ones.
 
@@ -38,6 +43,7 @@ def sample_responses(
         max_length: tokens of prompt and response together; prompts that leave no room are left out and counted.
         purpose: what the samples are for (an iteration, the evaluation): part of their seeds.
         seed: the run's.
+        shards: where finished shards of responses are kept until all are there; without, all is done in one piece.
 
     Returns:
         Rows, a prompt's samples together: ``prompt_id``, ``prompt`` (the last turn's text), ``prompt_ids``,
@@ -64,10 +70,17 @@ def sample_responses(
     if not rows:
         raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
     requests = [Request(row["prompt_ids"], derive_seed(seed, purpose, row["prompt_id"], row["sample"])) for row in rows]
-    with open_engine(engine, checkpoint, batch_tokens, max_length) as opened:
-        responses = opened.generate(requests, sampling)
-    texts = tokenizer.batch_decode([response.token_ids for response in responses], skip_special_tokens=True)
+    opened: list[Engine] = []
+    with ExitStack() as stack:
+
+        def draw(part: Sequence[Request]) -> list[dict[str, Any]]:
+            if not opened:  # where every shard is there already, no model is loaded
+                opened.append(stack.enter_context(open_engine(engine, checkpoint, batch_tokens, max_length)))
+            return [asdict(response) for response in opened[0].generate(part, sampling)]
+
+        responses = draw(requests) if shards is None else shards.map(draw, requests)
+    texts = tokenizer.batch_decode([response["token_ids"] for response in responses], skip_special_tokens=True)
     return [
-        {**row, "response": text, "response_ids": response.token_ids, "finish_reason": response.finish_reason}
+        {**row, "response": text, "response_ids": response["token_ids"], "finish_reason": response["finish_reason"]}
         for row, text, response in zip(rows, texts, responses, strict=True)
     ]

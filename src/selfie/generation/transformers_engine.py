@@ -1,7 +1,7 @@
 """Sampling with ``model.generate``: works everywhere, batches by a token budget, one random stream a row."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from selfie.checkpoints import Checkpoint
+from selfie.generation.batches import halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
 
 DONE_SHARE = 0.25
@@ -49,18 +50,6 @@ class SeededSampler(LogitsProcessor):
         # Rounding can put the draw on a token of zero probability at the very end; the last possible one is meant.
         last = (torch.isfinite(logits) * torch.arange(logits.shape[-1], device=logits.device)).amax(-1, keepdim=True)
         return torch.full_like(scores, -torch.inf).scatter(-1, torch.minimum(token, last), 0.0)
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length whose padded size (rows × longest) stays within the budget of tokens."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 class EnoughDone(StoppingCriteria):
@@ -98,9 +87,8 @@ class TransformersEngine:
         lengths = [len(request.prompt_ids) + sampling.max_new_tokens for request in requests]
         with tqdm(total=len(requests), desc="generating", unit="response") as progress:
             for batch in token_batches(lengths, self.batch_tokens):
-                for index, response in zip(
-                    batch, self._generate_batch([requests[i] for i in batch], sampling), strict=True
-                ):
+                drawn = halving(lambda part: self._generate_batch([requests[i] for i in part], sampling), batch)
+                for index, response in zip(batch, drawn, strict=True):
                     responses[index] = response
                 progress.update(len(batch))
         return [response for response in responses if response is not None]

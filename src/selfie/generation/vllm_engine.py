@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.generation.engine import Request, Response, Sampling
+from selfie.termination import end_with_the_parent
 
 CHUNK = 512  # requests handed over at once: progress is shown and silence noticed between chunks
 CPU_CACHE_BYTES = 2**30
@@ -44,9 +45,9 @@ class VllmEngine:
         self._receive()  # the model is loaded
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.connection.close()
-        self.process.join(timeout=30)
+        self.process.join(timeout=30 if error is None else 1)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -85,6 +86,7 @@ def _serve(connection: Connection, checkpoint: Checkpoint, max_length: int) -> N
     """The engine's process: loads, then answers chunk after chunk until the connection closes."""
     # One process, so that nothing outlives it.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    end_with_the_parent()
     try:
         from vllm import LLM
 

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,19 @@ from trl import RewardConfig, RewardTrainer
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
+from selfie.datasets.shards import Shards
 from selfie.errors import ModelError
 from selfie.parameters import RewardModelParameters
+from selfie.training.checkpointing import Guard
 from selfie.training.settings import trainer_settings
 
 
 def reward_model_scores(
-    checkpoint: Checkpoint, prompts: Sequence[str], responses: Sequence[str], batch_tokens: int
+    checkpoint: Checkpoint,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    batch_tokens: int,
+    shards: Shards | None = None,
 ) -> Tensor:
     """The reward of each response as the assistant's answer to its prompt, shape [rows].
 
@@ -29,10 +36,26 @@ def reward_model_scores(
         prompts: the user's turns, one a response.
         responses: the answers.
         batch_tokens: tokens of one forward pass.
+        shards: where finished shards of rewards are kept until all are there; without, all is done in one piece.
 
     Raises:
         ModelError: the model has more than one label.
     """
+    tokenizer = checkpoint.load_tokenizer()
+    conversations = [_conversation(p, r) for p, r in zip(prompts, responses, strict=True)]
+    rows = [render(tokenizer, conversation, add_generation_prompt=False) for conversation in conversations]
+    load = cache(lambda: _load_judge(checkpoint))  # not at all where every shard is there already
+
+    def rate(part: Sequence[list[int]]) -> list[float]:
+        return _rewards(load(), part, batch_tokens).tolist()
+
+    rewards = rate(rows) if shards is None else shards.map(rate, rows)
+    load.cache_clear()
+    gc.collect()
+    return torch.tensor(rewards, dtype=torch.float64)
+
+
+def _load_judge(checkpoint: Checkpoint) -> PreTrainedModel:
     model = _load(checkpoint, torch.bfloat16)
     if model.config.num_labels != 1:
         raise ModelError(
@@ -41,20 +64,19 @@ def reward_model_scores(
     if model.config.get_text_config().pad_token_id is None:
         # transformers refuses batches without one; here no token is padding, and the last one is what it reads.
         model.config.get_text_config().pad_token_id = -1
-    tokenizer = checkpoint.load_tokenizer()
-    conversations = [_conversation(p, r) for p, r in zip(prompts, responses, strict=True)]
-    rows = [render(tokenizer, conversation, add_generation_prompt=False) for conversation in conversations]
+    return model
+
+
+@torch.inference_mode()
+def _rewards(model: PreTrainedModel, rows: Sequence[list[int]], batch_tokens: int) -> Tensor:
     rewards = torch.empty(len(rows), dtype=torch.float64)
     # Rows of one length together: no padding, after which models look for the last token in different ways.
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for length, group in groupby(by_length, key=lambda i: len(rows[i])):
         for batch in torch.tensor(list(group)).split(max(1, batch_tokens // length)):
             input_ids = torch.tensor([rows[i] for i in batch], device=model.device)
-            with torch.inference_mode():
-                logits = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
+            logits = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
             rewards[batch] = logits[:, 0].double().cpu()
-    del model
-    gc.collect()
     return rewards
 
 
@@ -80,9 +102,12 @@ def train_reward_model(
     )
     trainer = RewardTrainer(
         model,
-        args=RewardConfig(**trainer_settings(parameters, seed, workspace, parameters.micro_batch_size)),
+        args=RewardConfig(
+            **trainer_settings(parameters, seed, workspace, parameters.micro_batch_size), save_strategy="no"
+        ),
         train_dataset=pairs,
         processing_class=tokenizer,
+        callbacks=[Guard()],
     )
     trainer.train()
     folder = workspace / "reward_model"

@@ -7,6 +7,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.errors import ConfigurationError
 from selfie.judges.gold import gold_scorer
 from selfie.judges.reward_model import reward_model_scores
@@ -16,7 +17,12 @@ from selfie.preference.judgment import implicit_reward, length_normalised
 
 
 def response_rewards(
-    scored: Dataset, parameters: JudgingParameters, beta: float, gold: str | None, judge_model: Checkpoint | None = None
+    scored: Dataset,
+    parameters: JudgingParameters,
+    beta: float,
+    gold: str | None,
+    judge_model: Checkpoint | None = None,
+    shards: Shards | None = None,
 ) -> Tensor:
     """One reward a response, shape [rows].
 
@@ -27,6 +33,7 @@ def response_rewards(
         beta: β of the implicit reward.
         gold: the gold annotator.
         judge_model: whom ``llm`` and ``reward_model`` ask.
+        shards: where its finished shards are kept until all are there.
     """
     if parameters.judge == "logit":
         policy, initial = (
@@ -43,12 +50,17 @@ def response_rewards(
         return torch.tensor(list(map(scorer, prompts, responses)), dtype=torch.float64)
     assert judge_model is not None
     if parameters.judge == "reward_model":
-        return reward_model_scores(judge_model, prompts, responses, parameters.batch_tokens)
-    return _asked_rewards(judge_model, scored["prompt_id"][:], prompts, responses, parameters)
+        return reward_model_scores(judge_model, prompts, responses, parameters.batch_tokens, shards)
+    return _asked_rewards(judge_model, scored["prompt_id"][:], prompts, responses, parameters, shards)
 
 
 def _asked_rewards(
-    judge: Checkpoint, prompt_ids: list, prompts: list[str], responses: list[str], parameters: JudgingParameters
+    judge: Checkpoint,
+    prompt_ids: list,
+    prompts: list[str],
+    responses: list[str],
+    parameters: JudgingParameters,
+    shards: Shards | None,
 ) -> Tensor:
     """Every two responses of a prompt are compared; a response's reward is its mean log-odds against all of them.
 
@@ -61,7 +73,7 @@ def _asked_rewards(
     first, second = ([responses[pair[side]] for pair in pairs] for side in (0, 1))
     question = VerdictPrompt(parameters.question.template, *parameters.question.verdicts)
     probabilities = verdict_probabilities(
-        judge, [prompts[i] for i, _ in pairs], first, second, question, parameters.batch_tokens
+        judge, [prompts[i] for i, _ in pairs], first, second, question, parameters.batch_tokens, shards
     ).mean(dim=1)
     log_odds = torch.logit(probabilities, eps=1e-6)
     rewards = torch.zeros(len(prompts), dtype=torch.float64)

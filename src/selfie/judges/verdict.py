@@ -9,6 +9,7 @@ import gc
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.errors import ConfigurationError
-from selfie.generation.transformers_engine import token_batches
+from selfie.generation.batches import token_batches
 from selfie.preference.log_probs import Head
 from selfie.scoring.rows import Row, stack
 from selfie.scoring.sequence_log_probs import response_hidden
@@ -67,6 +69,7 @@ def verdict_probabilities(
     responses_2: Sequence[str],
     question: VerdictPrompt,
     batch_tokens: int,
+    shards: Shards | None = None,
 ) -> Tensor:
     """P(response 1 is better), shape [pairs, 2]: as shown, and with the responses swapped; average them for a verdict.
 
@@ -77,16 +80,22 @@ def verdict_probabilities(
         responses_2: the other.
         question: how the judge is asked.
         batch_tokens: tokens (rows × longest row) of one forward pass.
+        shards: where finished shards of verdicts are kept until all are there; without, all is done in one piece.
     """
     tokenizer = checkpoint.load_tokenizer()
     pairs = list(zip(prompts, responses_1, responses_2, strict=True))
     texts = [question.fill(p, a, b) for p, a, b in pairs] + [question.fill(p, b, a) for p, a, b in pairs]
     asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]
-    model = checkpoint.load_model(torch.bfloat16)
-    log_odds = _log_odds(model, asked, question.token_ids(tokenizer), batch_tokens)
-    del model
+    verdicts = question.token_ids(tokenizer)
+    load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
+
+    def ask(part: Sequence[list[int]]) -> list[float]:
+        return _log_odds(load(), part, verdicts, batch_tokens).tolist()
+
+    log_odds = ask(asked) if shards is None else shards.map(ask, asked)
+    load.cache_clear()
     gc.collect()
-    straight, swapped = torch.sigmoid(log_odds).chunk(2)
+    straight, swapped = torch.sigmoid(torch.tensor(log_odds, dtype=torch.float64)).chunk(2)
     return torch.stack([straight, 1 - swapped], dim=1)
 
 

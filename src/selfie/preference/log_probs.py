@@ -61,7 +61,7 @@ def _setting(config: PreTrainedConfig, name: str) -> float | None:
 
 def _pick(logits: Tensor, tokens: Tensor) -> Tensor:
     """Log softmax(logits)[token]: [positions, vocabulary], [positions] → [positions]."""
-    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)
+    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
 
 
 def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk_logits: int = LOGITS) -> Tensor:

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -9,13 +10,19 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
-from selfie.generation.transformers_engine import token_batches
+from selfie.datasets.shards import Shards
+from selfie.generation.batches import halving, token_batches
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
 from selfie.scoring.rows import Row, Rows, lay_out, prompt_sharing, stack
 
 
 def score(
-    checkpoint: Checkpoint, prompts: Sequence[list[int]], responses: Sequence[list[int]], batch_tokens: int, name: str
+    checkpoint: Checkpoint,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    batch_tokens: int,
+    name: str,
+    shards: Shards | None = None,
 ) -> list[float]:
     """Summed log-prob (nats) of each response after its prompt, on exactly these token ids.
 
@@ -25,26 +32,40 @@ def score(
         responses: the responses' token ids, with the end-of-sequence token if they have one.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         name: what the progress bar calls the model.
+        shards: where finished shards of log-probs are kept until all are there; without, all is done in one piece.
     """
-    model = checkpoint.load_model(torch.bfloat16)
-    log_probs = [0.0] * len(prompts)
-    longest = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
-    rows = lay_out(prompts, responses, prompt_sharing(model, longest))
-    with tqdm(total=len(prompts), desc=f"scoring under {name}", unit="response") as progress:
-        for batch in token_batches([len(row) for row in rows], batch_tokens):
-            for index, values in zip(batch, _score_rows(model, [rows[i] for i in batch]), strict=True):
-                for number, value in zip(rows[index].numbers, values, strict=True):
-                    log_probs[number] = value
-                progress.update(len(values))
-    del model
+    load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
+
+    def score_part(part: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        return _score_rows(load(), part, batch_tokens, name)
+
+    rows = list(zip(prompts, responses, strict=True))
+    log_probs = score_part(rows) if shards is None else shards.map(score_part, rows)
+    load.cache_clear()
     gc.collect()
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
     return log_probs
 
 
+def _score_rows(
+    model: PreTrainedModel, answered: Sequence[tuple[list[int], list[int]]], batch_tokens: int, name: str
+) -> list[float]:
+    prompts, responses = zip(*answered, strict=True)
+    rows = lay_out(prompts, responses, prompt_sharing(model, max(len(p) + len(r) for p, r in answered)))
+    log_probs = [0.0] * len(answered)
+    with tqdm(total=len(answered), desc=f"scoring under {name}", unit="response") as progress:
+        for batch in token_batches([len(row) for row in rows], batch_tokens):
+            sums = halving(lambda part: _score_batch(model, [rows[i] for i in part]), batch)
+            for index, values in zip(batch, sums, strict=True):
+                for number, value in zip(rows[index].numbers, values, strict=True):
+                    log_probs[number] = value
+                progress.update(len(values))
+    return log_probs
+
+
 @torch.inference_mode()
-def _score_rows(model: PreTrainedModel, rows: Sequence[Row]) -> list[list[float]]:
+def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> list[list[float]]:
     """The log-probs of each row's responses."""
     sums, _ = response_log_probs(model, stack(rows, model.device))
     return [part.tolist() for part in sums.split([len(row.responses) for row in rows])]

@@ -19,7 +19,6 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import (
     DatasetInput,
@@ -31,8 +30,10 @@ from mlflow.entities import (
     RunTag,
 )
 
+from selfie.parameters import flatten
 from selfie.redaction import move_credentials, redact
 from selfie.reporting.summary import policy_name
+from selfie.tracking.journal import JournalledClient
 from selfie.tracking.metrics import numbers, training_curve
 
 ARTIFACTS = {
@@ -59,25 +60,21 @@ class MlflowHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Opens the parent run."""
+        """Sends what an earlier run could not; the parent run itself opens with the first node."""
         mlflow.set_tracking_uri(self.settings["tracking_uri"])
-        self.client = MlflowClient()
-        self.experiment_id = self._experiment(self.parameters["experiment"])
+        self.client = JournalledClient(self.settings["tracking_uri"], catalog.load("mlflow_journal") / "journal.jsonl")
+        self.run_params = run_params
+        self.parent = ""
         self.children: dict[str, str] = {}
+        self.logged: list[str] = []
         self.seconds: dict[tuple[str, str], float] = {}
         self.models: dict[str, str] = {}
-        run = self.client.create_run(self.experiment_id, run_name=_run_name(run_params))
-        self.parent = run.info.run_id
-        flat = flatten(self.parameters)
-        self.client.log_batch(
-            self.parent,
-            params=[Param(key, str(value)) for key, value in flat.items()],
-            tags=[RunTag(key, value) for key, value in self._tags(run_params, flat).items()],
-        )
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        """Starts the node's clock."""
+        """Opens the parent run before the first node, and starts the node's clock."""
+        if not self.parent:
+            self._open()
         self.node_started = time.monotonic()
 
     @hook_impl
@@ -99,6 +96,8 @@ class MlflowHooks:
         kind = dataset_name.rsplit(".", 1)[-1]
         if kind in METRICS and node.namespace:
             self._log_metrics(node.namespace, numbers(data))
+            self.logged.append(dataset_name)
+            self._note()
         elif kind == "heldout" and node.namespace:
             own = {name: value for name, value in data.items() if name.startswith("heldout_")}
             self._log_metrics(node.namespace, numbers(own))
@@ -115,24 +114,56 @@ class MlflowHooks:
             self._log_artifact(dataset_name, data)
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
-        """Closes the runs."""
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Closes the runs. A room whose steps were fresh and did not run shows the figures that it has."""
+        if self.parent:
+            for name in sorted(pipeline.all_outputs() - set(self.logged)):
+                room, _, kind = name.rpartition(".")
+                if kind in METRICS and room and catalog.exists(name):
+                    self._log_metrics(room, numbers(catalog.load(name)))
         self._close("FINISHED")
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Closes the runs as failed, with the error's first line."""
-        if hasattr(self, "parent"):
+        if getattr(self, "parent", ""):
             self.client.set_tag(self.parent, "error", redact(str(error)).split("\n", 1)[0][:500])
             self._close("FAILED")
 
+    def _open(self) -> None:
+        """A new parent run, or the last one, if that was cut short with the same parameters."""
+        self.experiment_id = self._experiment(self.parameters["experiment"])
+        name = "+".join(self.run_params["pipeline_names"] or ["whole loop"])
+        flat = flatten(self.parameters)
+        tags = self._tags(self.run_params, flat)
+        self.signature = [name, tags["config_hash"], tags["kedro_env"]]
+        last = self.client.open_run
+        if last is not None and last["signature"] == self.signature:
+            self.parent, self.children, self.logged = last["parent"], last["children"], last["logged"]
+            for run in [self.parent, *self.children.values()]:
+                self.client.update_run(run, status="RUNNING")
+            self.client.set_tag(self.parent, "continued", self.run_params["run_id"])
+            return
+        if last is not None:
+            for run in [*last["children"].values(), last["parent"]]:
+                self.client.set_terminated(run, "KILLED")
+        run = self.client.create_run(self.experiment_id, run_name=_run_name(self.run_params))
+        self.parent = run.info.run_id
+        self.client.log_batch(
+            self.parent,
+            params=[Param(key, str(value)) for key, value in flat.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        self._note()
+
+    def _note(self) -> None:
+        run = {"signature": self.signature, "parent": self.parent, "children": self.children, "logged": self.logged}
+        self.client.note_open(run)
+
     def _experiment(self, name: str) -> str:
-        existing = self.client.get_experiment_by_name(name)
-        if existing is not None:
-            return existing.experiment_id
         on_server = self.settings["tracking_uri"].startswith("http")
         location = None if on_server else (self.project / self.settings["artifact_location"]).as_uri()
-        return self.client.create_experiment(name, artifact_location=location)
+        return self.client.experiment(name, location)
 
     def _tags(self, run_params: dict[str, Any], flat: dict[str, Any]) -> dict[str, str]:
         commit = subprocess.run(
@@ -158,6 +189,7 @@ class MlflowHooks:
                 tags={"mlflow.parentRunId": self.parent, "room": room},
             )
             self.children[room] = run.info.run_id
+            self._note()
         return self.children[room]
 
     def _log_metrics(self, room: str, metrics: dict[str, float]) -> None:
@@ -210,8 +242,12 @@ class MlflowHooks:
             self.client.log_figure(self.parent, data, ARTIFACTS[name])
 
     def _close(self, status: str) -> None:
-        for run in [*self.children.values(), self.parent]:
-            self.client.set_terminated(run, status)
+        if self.parent:
+            for run in [*self.children.values(), self.parent]:
+                self.client.set_terminated(run, status)
+            if status == "FINISHED":
+                self.client.note_open(None)
+        self.client.close()
 
 
 def _run_name(run_params: Mapping[str, Any]) -> str:
@@ -219,18 +255,6 @@ def _run_name(run_params: Mapping[str, Any]) -> str:
     changed = {key: value for key, value in flatten(run_params["runtime_params"]).items() if key != "experiment"}
     pipelines = "+".join(run_params["pipeline_names"] or ["whole loop"])
     return " ".join([pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]])
-
-
-def flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters as dotted names; pydantic models count as mappings."""
-    flat: dict[str, Any] = {}
-    for key, value in parameters.items():
-        nested = value.model_dump() if hasattr(value, "model_dump") else value
-        if isinstance(nested, Mapping):
-            flat.update(flatten(nested, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = nested
-    return flat
 
 
 def _step(room: str) -> int:

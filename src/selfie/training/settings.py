@@ -46,7 +46,6 @@ def trainer_settings(
         "dataloader_pin_memory": not on_cpu,
         "gradient_checkpointing": False,
         "max_length": None,
-        "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": [],
         "seed": seed % 2**32,

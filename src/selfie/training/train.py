@@ -10,6 +10,7 @@ from trl import DPOConfig
 
 from selfie.checkpoints import Checkpoint
 from selfie.parameters import TrainingParameters
+from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.settings import trainer_settings
 from selfie.training.trainer import NoiseAwareTrainer
 
@@ -32,7 +33,7 @@ def train(
         beta: β of the loss.
         iteration: i, which picks λ; 0 for seeding.
         seed: of this training (the order of the pairs).
-        workspace: a folder for what training writes.
+        workspace: a folder for what this very training writes; it goes on from the last checkpoint there.
 
     Returns:
         The new checkpoint, a folder in ``workspace``, and one record a pair and epoch: ``pair``, ``step``, ``loss``,
@@ -51,7 +52,7 @@ def train(
         extrapolation=extrapolation,
         processing_class=start.load_tokenizer(),
     )
-    trainer.train()
+    trainer.go_on_from(newest_checkpoint(workspace))
     folder = workspace / "policy"
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     trained.save_pretrained(folder)
@@ -68,4 +69,6 @@ def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: P
         beta=beta,
         precompute_ref_log_probs=True,
         remove_unused_columns=False,
+        save_strategy="steps",
+        save_steps=parameters.checkpoint_steps,
     )

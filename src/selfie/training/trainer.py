@@ -9,13 +9,16 @@ What differs from ``trl.DPOTrainer`` 1.16:
 - a prompt is computed once for its two responses, and a step's pairs go through the model sorted by length, in
   micro-batches of so many tokens;
 - gradient accumulation is exact: every pair of an optimiser step weighs the same, however the step is split into
-  micro-batches and processes; τ is set before the step, so that the flags don't depend on the split either.
+  micro-batches and processes; τ is set before the step, so that the flags don't depend on the split either;
+- checkpoints hold the detector's window and the log of the pairs too, and exist only once their manifest is there.
 """
 
+import logging
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,13 +27,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
-from selfie.generation.transformers_engine import token_batches
+from selfie.generation.batches import token_batches
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
 from selfie.preference.losses import conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.rows import Rows, lay_out, prompt_sharing, stack
 from selfie.scoring.sequence_log_probs import response_hidden, response_log_probs
+from selfie.termination import finishing
+from selfie.training.checkpointing import Guard, NoLastCheckpoint, diverged, read_state, seal_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,28 @@ class NoiseAwareTrainer(DPOTrainer):
         self.pairs_in_step = 0
         self.outcomes: list[Tensor] = []  # of the step's micro-batches: loss, m, m̃ and z of each pair
         self.pair_log: list[dict[str, Any]] = []
+        self.add_callback(NoLastCheckpoint())
+        self.add_callback(Guard())
+
+    def go_on_from(self, checkpoint: Path | None) -> None:
+        """Trains to the end, from the beginning or from a sealed checkpoint as if nothing had happened."""
+        if checkpoint is not None:
+            state = read_state(checkpoint)
+            self.detector.margins.extend(state["detector_margins"])
+            self.pair_log.extend(state["pair_log"])
+            logger.info("training goes on from %s", checkpoint.name)
+        with finishing():
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None: a checkpoint is scratch, and TRL's card would go beside it."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            seal_checkpoint(folder, {"detector_margins": list(self.detector.margins), "pair_log": self.pair_log})
+        self.accelerator.wait_for_everyone()
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -160,6 +189,9 @@ class NoiseAwareTrainer(DPOTrainer):
         # NaN, where the detector has not looked, is below no threshold.
         flagged = (detector_margin < self.threshold) & ~human & (not self._is_trusting())
         losses = self._losses(margin, flagged)
+        if not losses.isfinite().all():
+            broken = [pair.number for pair, finite in zip(pairs, losses.isfinite().tolist(), strict=True) if not finite]
+            raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)
         columns = (losses, margin, detector_margin, flagged)
         self.outcomes.append(torch.stack([column.detach().float() for column in columns], dim=1))
         # Processes average their gradients, so each contributes its share of the step's sum times their number.

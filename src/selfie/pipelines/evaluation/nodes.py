@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.annotation_cache import AnnotationCache
+from selfie.datasets.shards import Shards
 from selfie.evaluation.alpaca_files import Record
 from selfie.evaluation.annotate import Asking, annotate
 from selfie.evaluation.annotation_audit import audit_annotations
@@ -30,6 +31,7 @@ from selfie.randomness import derive_seed
 def generate_outputs(
     evaluation_prompts: Dataset,
     policy: Checkpoint,
+    workspace: Path,
     generation: GenerationParameters,
     evaluation: EvaluationParameters,
     max_length: int,
@@ -46,6 +48,7 @@ def generate_outputs(
         max_length=max_length,
         purpose="evaluation",
         seed=seed,
+        shards=Shards(workspace, generation.shard_rows),
     )
     name = Path(policy.source).name
     return [
@@ -122,6 +125,7 @@ def audit_pairs(pairs: Dataset, training_log: Dataset, gold: str | None) -> dict
 def answer_mt_bench(
     questions: list[Record],
     policy: Checkpoint,
+    workspace: Path,
     generation: GenerationParameters,
     evaluation: EvaluationParameters,
     max_length: int,
@@ -136,6 +140,7 @@ def answer_mt_bench(
         batch_tokens=generation.batch_tokens,
         max_length=max_length,
         seed=seed,
+        shards=Shards(workspace, generation.shard_rows),
     )
 
 

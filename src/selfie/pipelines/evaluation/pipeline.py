@@ -23,6 +23,7 @@ def create_pipeline(previous: bool = True) -> Pipeline:
                 inputs=[
                     "evaluation_prompts",
                     "policy",
+                    "workspace",
                     "params:generation",
                     "params:evaluation",
                     "params:max_length",
@@ -74,6 +75,7 @@ def create_mt_bench() -> Pipeline:
                 inputs=[
                     "mt_bench_questions",
                     "policy",
+                    "workspace",
                     "params:generation",
                     "params:evaluation",
                     "params:max_length",

@@ -1,8 +1,11 @@
 """Nodes of the generation pipeline."""
 
+from pathlib import Path
+
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
 from selfie.parameters import GenerationParameters
@@ -24,7 +27,12 @@ def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int,
 
 
 def generate_responses(
-    prompts: Dataset, previous_policy: Checkpoint, parameters: GenerationParameters, max_length: int, seed: int
+    prompts: Dataset,
+    previous_policy: Checkpoint,
+    workspace: Path,
+    parameters: GenerationParameters,
+    max_length: int,
+    seed: int,
 ) -> Dataset:
     """Several responses of the previous policy to each prompt, as the very token ids that were sampled."""
     iteration = prompts[0]["iteration"]
@@ -38,5 +46,6 @@ def generate_responses(
         max_length=max_length,
         purpose=f"iteration_{iteration}",
         seed=seed,
+        shards=Shards(workspace, parameters.shard_rows),
     )
     return Dataset.from_list([{**row, "iteration": iteration} for row in rows])

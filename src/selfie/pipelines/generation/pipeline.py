@@ -30,7 +30,14 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 generate_responses,
-                inputs=["prompts", "previous_policy", "params:generation", "params:max_length", "params:seed"],
+                inputs=[
+                    "prompts",
+                    "previous_policy",
+                    "workspace",
+                    "params:generation",
+                    "params:max_length",
+                    "params:seed",
+                ],
                 outputs="responses",
                 name="generate_responses",
             )

@@ -1,11 +1,13 @@
 """Nodes of the held-out pipeline."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.evaluation.heldout import audit_judges
 from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
 from selfie.parameters import JudgingParameters
@@ -14,11 +16,11 @@ from selfie.training.pairs import tokenize, with_reference
 
 
 def score_heldout(
-    heldout_preferences: Dataset, policy: Checkpoint, parameters: JudgingParameters, max_length: int
+    heldout_preferences: Dataset, policy: Checkpoint, workspace: Path, parameters: JudgingParameters, max_length: int
 ) -> Dataset:
     """The policy's log-probs of both responses of pairs that nothing was trained on."""
     pairs = tokenize(heldout_preferences, policy.load_tokenizer(), max_length, "held-out preferences")
-    return with_reference(pairs, policy, parameters.batch_tokens)
+    return with_reference(pairs, policy, parameters.batch_tokens, Shards(workspace, parameters.shard_rows))
 
 
 def audit_initial(

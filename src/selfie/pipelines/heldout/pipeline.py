@@ -6,7 +6,7 @@ from selfie.pipelines.heldout.nodes import audit_initial, audit_policy, score_he
 
 SCORE = Node(
     score_heldout,
-    inputs=["heldout_preferences", "policy", "params:judging", "params:max_length"],
+    inputs=["heldout_preferences", "policy", "workspace", "params:judging", "params:max_length"],
     outputs="heldout_scores",
     name="score_heldout",
 )

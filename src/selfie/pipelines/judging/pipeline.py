@@ -12,13 +12,13 @@ def create_pipeline(judge_model: str | None) -> Pipeline:
         [
             Node(
                 score_responses,
-                inputs=["responses", "previous_policy", "initial_model", "params:judging"],
+                inputs=["responses", "previous_policy", "initial_model", "workspace", "params:judging"],
                 outputs="scored_responses",
                 name="score_responses",
             ),
             Node(
                 judge_responses,
-                inputs=["scored_responses", "params:judging", "params:beta", "params:gold", *asked],
+                inputs=["scored_responses", "workspace", "params:judging", "params:beta", "params:gold", *asked],
                 outputs="pairs",
                 name="judge_responses",
             ),

@@ -7,6 +7,7 @@ import pandas as pd
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
 from selfie.judges.gold import gold_scorer
@@ -70,6 +71,7 @@ def fit_reward_model(
 def tokenize_pairs(
     seed_preferences: Dataset,
     initial_model: Checkpoint,
+    workspace: Path,
     seed_pairs: int | None,
     max_length: int,
     parameters: JudgingParameters,
@@ -77,7 +79,7 @@ def tokenize_pairs(
     """Renders prompts with the chat template, ends whole responses with EOS, adds the initial model's log-probs."""
     seeds = _first(seed_preferences, seed_pairs)
     pairs = tokenize(seeds, initial_model.load_tokenizer(), max_length, "seed preferences")
-    return with_reference(pairs, initial_model, parameters.batch_tokens)
+    return with_reference(pairs, initial_model, parameters.batch_tokens, Shards(workspace, parameters.shard_rows))
 
 
 def _first(preferences: Dataset, count: int | None) -> Dataset:

@@ -56,6 +56,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "seed_preferences",
                     "previous_policy",
+                    "workspace",
                     "params:seed_pairs",
                     "params:max_length",
                     "params:judging",

@@ -5,6 +5,7 @@ from pathlib import Path
 from datasets import Dataset, concatenate_datasets
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
 from selfie.parameters import JudgingParameters, TrainingParameters
 from selfie.randomness import derive_seed
 from selfie.training.pairs import add_human_pairs, with_reference
@@ -12,10 +13,15 @@ from selfie.training.train import train
 
 
 def score_replayed(
-    human_pairs: Dataset, previous_policy: Checkpoint, training: TrainingParameters, judging: JudgingParameters
+    human_pairs: Dataset,
+    previous_policy: Checkpoint,
+    workspace: Path,
+    training: TrainingParameters,
+    judging: JudgingParameters,
 ) -> Dataset:
     """The human's pairs, ``replay`` times over, with the previous policy's log-probs as the reference's."""
-    pairs = with_reference(human_pairs, previous_policy, judging.batch_tokens)
+    shards = Shards(workspace, judging.shard_rows)
+    pairs = with_reference(human_pairs, previous_policy, judging.batch_tokens, shards)
     return concatenate_datasets([pairs] * training.replay)
 
 

@@ -11,7 +11,7 @@ def create_replay() -> Pipeline:
         [
             Node(
                 score_replayed,
-                inputs=["human_pairs", "previous_policy", "params:training", "params:judging"],
+                inputs=["human_pairs", "previous_policy", "workspace", "params:training", "params:judging"],
                 outputs="replayed_pairs",
                 name="score_replayed",
             )

@@ -1,0 +1,61 @@
+"""The project's commands: ``kedro run`` that goes on where it stopped, ``kedro status``."""
+
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import CONTEXT_SETTINGS
+from kedro.framework.project import settings
+from rich.console import Console
+
+from selfie.failures import explain
+from selfie.termination import orderly_exit
+
+RUNNER = "selfie.runner.ContinuingRunner"
+
+
+@click.group(context_settings=CONTEXT_SETTINGS, name="selfie")
+def cli() -> None:
+    """Align a language model from a few preference labels by letting it label its own data."""
+
+
+def _run(fresh: bool, runner: str | None, runner_params: dict[str, Any], **options: Any) -> Any:
+    if fresh:
+        runner_params = {**runner_params, "fresh": True}
+    assert kedro_run.callback is not None
+    try:
+        with orderly_exit():
+            return kedro_run.callback(runner=runner or RUNNER, runner_params=runner_params, **options)
+    except Exception as error:
+        known = explain(error)
+        if known is None or known is error:
+            raise
+        raise known from error
+
+
+run = click.Command(
+    "run",
+    params=[
+        *kedro_run.params,
+        click.Option(["--fresh"], is_flag=True, help="Repeat every step, committed and fresh or not."),
+    ],
+    callback=_run,
+    help="Run the pipeline, from where the last run stopped: what is committed and fresh is skipped.",
+)
+cli.add_command(run)
+
+
+def _status(env: str | None, params: dict[str, Any]) -> None:
+    from selfie.status import status_table
+
+    with settings.SESSION_CLASS.create(env=env, runtime_params=params) as session:
+        Console().print(status_table(session.load_context().catalog))
+
+
+status = click.Command(
+    "status",
+    params=[option for option in kedro_run.params if option.name in ("env", "params")],
+    callback=_status,
+    help="Show for every stage: done, stale (why), partial or missing.",
+)
+cli.add_command(status)

@@ -1,0 +1,75 @@
+"""The runner of ``kedro run``: goes on where the last run stopped, and repeats only what is stale."""
+
+import logging
+import shutil
+from typing import Any
+
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
+from kedro.runner.task import Task
+from pluggy import PluginManager
+
+from selfie.datasets.artefact import Artefact
+from selfie.freshness import examine, provenance_of, workspace_of
+
+logger = logging.getLogger(__name__)
+
+
+class ContinuingRunner(SequentialRunner):
+    """Kedro's sequential runner, but a node whose outputs are committed and fresh is skipped.
+
+    Each node is examined when its turn comes, so that a repeated node which makes the same bytes as before leaves all
+    that follows from it fresh.
+
+    Args:
+        is_async: not supported; Kedro's command passes it.
+        fresh: first forget how the outputs were made and drop what is half done, so that everything runs.
+    """
+
+    def __init__(self, is_async: bool = False, fresh: bool = False):
+        super().__init__(is_async=False)
+        self.fresh = fresh
+
+    def __repr__(self) -> str:
+        """Says what it is: kedro-viz follows a run only if it reads the name of Kedro's sequential runner here."""
+        return "<selfie.runner.ContinuingRunner, a kedro.runner.sequential_runner.SequentialRunner object>"
+
+    def _run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol,
+        hook_manager: PluginManager | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        if self.fresh:
+            self._forget(pipeline, catalog)
+        skipped: list[Node] = []
+        for number, node in enumerate(pipeline.nodes, start=1):
+            state = examine(node, catalog)
+            if state.status == "done":
+                skipped.append(node)
+                self._clear(node, catalog)
+                continue
+            partial = f" ({state.partial} are committed)" if state.partial else ""
+            logger.info("%d/%d %s: %s%s", number, len(pipeline.nodes), node.name, state.why(), partial)
+            Task(node, catalog, is_async=False, hook_manager=hook_manager, run_id=run_id).execute()
+        if skipped:
+            names = ", ".join(node.name for node in skipped)
+            count = f"{len(skipped)} of {len(pipeline.nodes)} steps were committed and fresh and were skipped"
+            logger.info("%s (`kedro run --fresh` repeats them): %s", count, names)
+
+    def _forget(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        for node in pipeline.nodes:
+            self._clear(node, catalog)
+            for name in node.outputs:
+                dataset: Any = catalog.get(name)
+                if isinstance(dataset, Artefact):
+                    dataset.forget()
+
+    def _clear(self, node: Node, catalog: CatalogProtocol) -> None:
+        """A run killed right after the commit has left the node's scratch."""
+        workspace = workspace_of(node, catalog, provenance_of(node, catalog))
+        if workspace is not None:
+            shutil.rmtree(workspace[1].parent, ignore_errors=True)

@@ -1,0 +1,82 @@
+"""SIGTERM: whatever is committed stays, training adds a checkpoint, and the process ends within ten seconds.
+
+A process that works for another ends with it.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+EXIT_CODE = 128 + signal.SIGTERM
+GRACE_SECONDS = 8
+
+_requested = threading.Event()
+_waits = threading.Event()  # somebody will look at `_requested` soon, and would rather not be interrupted
+
+
+class TerminatedError(SystemExit):
+    """Not an Exception: nobody handles it by going on."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
+
+
+@contextmanager
+def orderly_exit() -> Iterator[None]:
+    """Inside, SIGTERM ends the work in an orderly way: at once, or where :func:`finishing` says when."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _requested.clear()
+    before = {number: signal.signal(number, _on_signal) for number in (signal.SIGTERM, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Inside, SIGTERM only asks (:func:`requested`); after eight seconds it insists."""
+    _waits.set()
+    try:
+        yield
+    finally:
+        _waits.clear()
+    if requested():
+        raise TerminatedError
+
+
+def requested() -> bool:
+    """Whether SIGTERM has come."""
+    return _requested.is_set()
+
+
+def end_with_the_parent() -> None:
+    """From now on this process, a child of ``multiprocessing``, dies when its parent does, however that died."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(EXIT_CODE)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _on_signal(number: int, _: FrameType | None) -> None:
+    if number == signal.SIGTERM and not _requested.is_set():
+        _requested.set()
+        logger.warning("SIGTERM: stopping; the same command goes on from here")
+        if _waits.is_set():
+            signal.alarm(GRACE_SECONDS)
+            return
+    raise TerminatedError

@@ -1,0 +1,92 @@
+"""A training's checkpoints: sealed by a manifest, so that a torn one is never trained on."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from kedro.io import DatasetError
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from selfie import termination
+from selfie.datasets.commit import seal_folder, set_aside, verify
+from selfie.errors import DivergenceError
+
+logger = logging.getLogger(__name__)
+STATE = "noise_aware_state.json"  # what the trainer has beside transformers' own state
+
+
+def seal_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Adds ``state`` and the manifest to what transformers wrote, then drops the older checkpoints.
+
+    In the order of their steps: transformers would go by the files' times, which a clock that jumps upsets.
+    """
+    (folder / STATE).write_text(json.dumps(state))
+    seal_folder(folder)
+    logger.debug("committed %s", folder)
+    for step, older in _checkpoints(folder.parent):
+        if step < _step(folder):
+            shutil.rmtree(older)
+
+
+def newest_checkpoint(workspace: Path) -> Path | None:
+    """The last checkpoint that verifies; torn or damaged ones are set aside and named in the log."""
+    for _, folder in sorted(_checkpoints(workspace), reverse=True):
+        try:
+            verify(folder)
+        except DatasetError as error:
+            logger.warning("%s can't be used: set aside as %s", error, set_aside(folder))
+        else:
+            return folder
+    return None
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What :func:`seal_checkpoint` was given."""
+    return json.loads((folder / STATE).read_text())
+
+
+class Guard(TrainerCallback):
+    """No step is taken on gradients that are not finite; SIGTERM ends the training with a checkpoint."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        finite = [parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None]
+        if not torch.stack(finite).all():
+            raise diverged("the gradient", state.global_step, Path(str(args.output_dir)))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if termination.requested():
+            control.should_save = control.should_training_stop = True
+
+
+def diverged(what: str, step: int, workspace: Path, pairs: Sequence[int] = ()) -> DivergenceError:
+    """Says where a training broke and to where it falls back."""
+    last = max((number for number, _ in _checkpoints(workspace)), default=0)
+    return DivergenceError(
+        f"training, step {step + 1}" + (f", pairs {', '.join(map(str, pairs))}" if pairs else ""),
+        f"{what} is not finite; the step was not taken",
+        f"the last good state is step {last} and is kept; look at the pairs, or lower learning_rate, and run again",
+    )
+
+
+class NoLastCheckpoint(TrainerCallback):
+    """transformers saves a last checkpoint at the end, where the policy itself is about to be committed."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+
+def _checkpoints(workspace: Path) -> list[tuple[int, Path]]:
+    return [(_step(folder), folder) for folder in workspace.glob("checkpoint-*")]
+
+
+def _step(folder: Path) -> int:
+    found = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(found[1]) if found else -1

@@ -1,0 +1,100 @@
+"""Shards: what is committed is never computed again, and a resumed piece of work equals an uninterrupted one."""
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from selfie.checkpoints import Checkpoint
+from selfie.datasets.shards import Shards
+from selfie.generation.engine import Sampling
+from selfie.generation.sample import sample_responses
+from selfie.generation.transformers_engine import TransformersEngine
+
+
+class Squares:
+    """Counts what it computes; dies a real death at the item that it is told."""
+
+    def __init__(self, deadly: int | None = None):
+        self.deadly = deadly
+        self.computed: list[int] = []
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        if self.deadly in items:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.computed.extend(items)
+        return [item**2 for item in items]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_killed_process_redoes_its_last_shard_only(tmp_path: Path):
+    """10 items in shards of 3; the process is killed in the third."""
+    child = os.fork()
+    if child == 0:
+        Shards(tmp_path, 3).map(Squares(deadly=7), range(10))
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    again = Squares()
+    assert Shards(tmp_path, 3).map(again, range(10)) == [number**2 for number in range(10)]
+    assert again.computed == [6, 7, 8, 9]
+    third = Squares()
+    assert Shards(tmp_path, 3).map(third, range(10)) == [number**2 for number in range(10)]
+    assert third.computed == []
+
+
+@pytest.mark.parametrize("damage", ["[0, 1, 5]", "[0, 1", ""])
+def test_a_damaged_shard_is_set_aside_and_computed_anew(tmp_path: Path, caplog, damage: str):
+    Shards(tmp_path, 3).map(Squares(), range(6))
+    (tmp_path / "000000.json").write_text(damage)
+    again = Squares()
+    with caplog.at_level(logging.WARNING):
+        assert Shards(tmp_path, 3).map(again, range(6)) == [0, 1, 4, 9, 16, 25]
+    assert again.computed == [0, 1, 2]
+    if len(damage) == len(json.dumps([0, 1, 4])):  # else its size says already that it is not committed
+        assert "000000.json is damaged: set aside" in caplog.text
+
+
+def test_interrupted_sampling_goes_on_with_the_same_batches(tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch):
+    """bf16 rounds by the batch: responses equal an uninterrupted run's, and finished shards meet no model."""
+    prompts = Dataset.from_list(
+        [{"prompt_id": str(n), "messages": [{"role": "user", "content": f"t{n}a " * (n + 1)}]} for n in range(6)]
+    )
+
+    def sample(folder: Path) -> list[dict]:
+        return sample_responses(
+            tiny_checkpoint,
+            prompts,
+            2,
+            Sampling(1.0, 1.0, 12),
+            engine="transformers",
+            batch_tokens=40,
+            max_length=64,
+            purpose="test",
+            seed=0,
+            shards=Shards(folder, 5),
+        )
+
+    drawn: list[int] = []
+    generate = TransformersEngine.generate
+
+    def interrupted(self, requests, sampling):
+        if len(drawn) == 2:
+            raise InterruptedError
+        drawn.append(len(requests))
+        return generate(self, requests, sampling)
+
+    whole = sample(tmp_path / "whole")
+    monkeypatch.setattr(TransformersEngine, "generate", interrupted)
+    with pytest.raises(InterruptedError):
+        sample(tmp_path / "killed")
+    assert drawn == [5, 5]
+    drawn.clear()
+    assert sample(tmp_path / "killed") == whole
+    assert drawn == [2]
+    monkeypatch.setattr(TransformersEngine, "__enter__", lambda self: pytest.fail("a model is loaded for nothing"))
+    assert sample(tmp_path / "killed") == whole

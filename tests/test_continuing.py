@@ -1,0 +1,200 @@
+"""``kedro run`` goes on where it stopped: it repeats what is stale, says why, and leaves the rest alone."""
+
+import io
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from rich.console import Console
+
+from selfie.runner import ContinuingRunner
+from selfie.status import status_table
+
+PROJECT = Path(__file__).parents[1]
+EXECUTED = "Running node"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A whole run's data."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SELFIE_DATA", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        go_on()
+    return folder
+
+
+@pytest.fixture
+def data(finished: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy of it that may be changed."""
+    shutil.copytree(finished, tmp_path / "data")
+    monkeypatch.setenv("SELFIE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow.db")
+    return tmp_path / "data"
+
+
+def go_on(*names: str, **parameters) -> None:
+    """What ``kedro run --env test`` does, without the command line."""
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
+        session.run(pipeline_names=list(names) or None, runner=ContinuingRunner())
+
+
+@pytest.fixture
+def executed(caplog):
+    """The nodes that ran, with their reasons, in the order of the run."""
+    caplog.set_level(logging.INFO, logger="selfie.runner")
+
+    def read() -> dict[str, str]:
+        lines = [r.getMessage() for r in caplog.records if r.name == "selfie.runner" and "/" in r.getMessage()[:4]]
+        caplog.clear()
+        return {line.split(" ", 1)[1].split(": ")[0]: line.split(": ", 1)[1] for line in lines}
+
+    return read
+
+
+def snapshot(data: Path) -> dict[Path, int]:
+    """Every artefact's time of change; lock and tracking are no artefacts."""
+    files = [file for file in data.rglob("*") if file.is_file() and file.name != ".lock"]
+    return {file: file.stat().st_mtime_ns for file in files if "mlflow" not in str(file.relative_to(data))}
+
+
+def weights(data: Path) -> dict[str, int]:
+    return {file.parent.name: file.stat().st_mtime_ns for file in (data / "06_models/test").glob("*/model.safetensors")}
+
+
+def status(**parameters) -> str:
+    bootstrap_project(PROJECT)
+    console = Console(width=200, record=True, file=io.StringIO())
+    with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
+        console.print(status_table(session.load_context().catalog))
+    return console.export_text()
+
+
+def row(table: str, room: str, stage: str) -> str:
+    (line,) = (line for line in table.splitlines() if f" {room} " in line and f" {stage} " in line)
+    return line
+
+
+def test_a_finished_run_has_nothing_to_do(data: Path, executed):
+    before = snapshot(data)
+    go_on()
+    assert executed() == {}
+    assert snapshot(data) == before
+    table = status()
+    assert " done " in table
+    assert not any(word in table for word in ("stale", "partial", "missing"))
+
+
+def test_a_changed_parameter_repeats_what_takes_it(data: Path, executed):
+    before = weights(data)
+    changed = {"evaluation": {"bootstrap_samples": 100}}
+    assert "evaluation.bootstrap_samples was 200, is 100" in row(status(**changed), "seeding", "evaluation")
+    assert "done" in row(status(**changed), "iteration_2", "training")
+    assert "initial.evaluation will be made anew" in row(status(**changed), "–", "reporting")
+    go_on(**changed)
+    ran = executed()
+    assert ran["iteration_2.measure"] == "evaluation.bootstrap_samples was 200, is 100"
+    assert "evaluation has changed" in ran["summarise"]
+    assert not any("train_policy" in name or "score" in name for name in ran)
+    assert weights(data) == before
+    go_on(**changed)
+    assert executed() == {}
+
+
+def test_another_annotator_reads_the_answers_that_are_there(data: Path, executed):
+    """Only what reads the parameter runs: nothing is sampled again."""
+    go_on(evaluation={"annotator": "none"})
+    ran = executed()
+    assert ran["seeding.annotate_outputs"] == "evaluation.annotator was gold, is none"
+    assert not any("generate" in name or "train" in name for name in ran)
+
+
+def test_how_often_checkpoints_are_written_makes_nothing_stale(data: Path, executed):
+    go_on(training={"checkpoint_steps": 3}, seeding={"checkpoint_steps": 1})
+    assert executed() == {}
+
+
+def test_one_more_prompt_plan_leaves_finished_iterations_alone(data: Path, executed):
+    """split_prompts runs again; iteration 1 gets the same prompts as before and stays fresh."""
+    before = weights(data)
+    go_on(prompts_per_iteration=[32, 40])
+    ran = executed()
+    assert ran["iteration_2.generate_responses"] == "iteration_2.prompts has changed"
+    assert not any(name.startswith(("iteration_1", "seeding")) for name in ran)
+    after = weights(data)
+    assert {name for name in after if after[name] != before[name]} == {"policy_2"}
+
+
+def test_a_lost_artefact_is_made_again_and_what_follows_stays_fresh(data: Path, executed):
+    """The same bytes come again, so nothing after them has to run."""
+    shutil.rmtree(data / "05_model_input/test/iteration_1/pairs")
+    assert "missing" in row(status(), "iteration_1", "judging") or "partial" in row(status(), "iteration_1", "judging")
+    go_on()
+    assert executed() == {"iteration_1.judge_responses": "iteration_1.pairs is not there"}
+
+
+def test_an_artefact_of_unknown_origin_is_made_again(data: Path, executed):
+    """A file that somebody has put in its place, even if the manifest was made to agree."""
+    from selfie.datasets.commit import commit_file
+
+    labels = data / "08_reporting/test/iteration_2/labels.json"
+    commit_file(labels, lambda new: new.write_text("{}") and None)
+    assert "nothing is recorded of how iteration_2.labels was made" in row(status(), "iteration_2", "evaluation")
+    go_on()
+    assert set(executed()) == {"iteration_2.audit_pairs"}
+    assert labels.read_text() != "{}"
+
+
+def test_fresh_repeats_everything_that_was_asked_for(data: Path, executed, monkeypatch):
+    from selfie.cli import run
+
+    monkeypatch.chdir(PROJECT)
+    bootstrap_project(PROJECT)
+    before = (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes()
+    result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "judging", "--fresh"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert set(executed()) == {f"iteration_{k}.{step}_responses" for k in (1, 2) for step in ("score", "judge")}
+    assert (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes() == before
+    result = CliRunner().invoke(run, ["--env", "test"], catch_exceptions=False)
+    assert executed() == {}
+
+
+@pytest.mark.usefixtures("data")
+def test_the_status_command_takes_the_parameters_of_a_run(monkeypatch):
+    from selfie.cli import status
+
+    monkeypatch.chdir(PROJECT)
+    bootstrap_project(PROJECT)
+    for parameters, stale in ((["--params", "beta=0.3"], True), ([], False)):
+        result = CliRunner().invoke(status, ["--env", "test", *parameters], catch_exceptions=False)
+        assert ("stale" in row(result.output, "iteration_1", "training")) == stale
+
+
+def test_status_knows_what_is_half_done(data: Path, monkeypatch):
+    """The run dies in the second shard of the judging, and in the training's fourth step."""
+    from selfie.datasets import shards
+
+    shutil.rmtree(data / "04_feature/test/iteration_1/scored_responses")
+    commit_file, calls = shards.commit_file, []
+
+    def dying(path, write):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        calls.append(path)
+        commit_file(path, write)
+
+    monkeypatch.setattr(shards, "commit_file", dying)
+    with pytest.raises(KeyboardInterrupt):
+        go_on("judging")
+    line = row(status(), "iteration_1", "judging")
+    assert "partial" in line
+    assert "1/4 shards" in line
+    assert "4/4 shards" in line
+    changed = row(status(judging={"shard_rows": 8}), "iteration_1", "judging")
+    assert "shards" not in changed  # made in other batches: they do not count

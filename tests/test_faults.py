@@ -1,0 +1,217 @@
+"""What goes wrong on real machines, each really caused: signals, a second run, full and locked disks, NaN, memory."""
+
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from datasets import Dataset
+
+from faults import ROOT, in_a_child
+from selfie.datasets import CommittedDataset, LockDataset, RowsDataset
+from selfie.datasets.commit import is_committed
+from selfie.datasets.shards import Shards
+from selfie.errors import AlreadyRunningError, StorageError
+from selfie.failures import explain
+from selfie.hooks import LockHooks
+from selfie.termination import orderly_exit
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
+    """The shard that is being computed is given up, what was committed stays, and the process is gone in no time."""
+
+    def compute(items) -> list[int]:
+        if 4 in items:
+            (tmp_path / "computing").touch()
+            time.sleep(60)
+        return list(items)
+
+    def work() -> None:
+        with orderly_exit():
+            Shards(tmp_path, 2).map(compute, range(8))
+
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except SystemExit as end:
+            os._exit(int(end.code))
+        os._exit(0)
+    while not (tmp_path / "computing").exists():
+        time.sleep(0.02)
+    began = time.monotonic()
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 10
+    assert [is_committed(tmp_path / f"00000{number}.json") for number in range(4)] == [True, True, False, False]
+
+
+def test_a_training_that_does_not_come_to_the_end_of_its_step_is_ended(tmp_path: Path):
+    """SIGTERM waits for eight seconds, not for ever."""
+    from selfie import termination
+
+    def work() -> None:
+        termination.GRACE_SECONDS = 1
+        with orderly_exit(), termination.finishing():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    began = time.monotonic()
+    assert os.waitstatus_to_exitcode(in_a_child(work)) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def other_run(tmp_path: Path) -> Iterator[int]:
+    """A process that holds the experiment's lock."""
+    child = os.fork()
+    if child == 0:
+        LockDataset(str(tmp_path / ".lock")).load().acquire()
+        (tmp_path / "held").touch()
+        time.sleep(600)
+        os._exit(0)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.02)
+    yield child
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+PARENT = """
+import multiprocessing
+import time
+
+from selfie.termination import end_with_the_parent
+
+
+def work():
+    end_with_the_parent()
+    print("child", multiprocessing.current_process().pid, flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=work, daemon=True).start()
+    time.sleep(600)
+"""
+
+
+def test_the_engine_of_a_killed_run_ends(tmp_path: Path):
+    """It asks nothing of its connection while it samples; a SIGKILL leaves the parent no time to say good-bye."""
+    (tmp_path / "parent.py").write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline().split()[1]))
+    parent.kill()
+    parent.wait()
+    child.wait(timeout=10)
+    parent.stdout.close()
+
+
+def test_a_second_run_refuses_and_names_the_first(tmp_path: Path, other_run: int):
+    with pytest.raises(AlreadyRunningError, match=f"pid {other_run} on {socket.gethostname()}") as caught:
+        LockDataset(str(tmp_path / ".lock")).load().acquire()
+    assert caught.value.exit_code == 4
+
+
+def test_the_lock_of_a_killed_run_is_stale(tmp_path: Path, caplog):
+    assert os.WTERMSIG(in_a_child(lambda: _hold_and_die(tmp_path / ".lock"))) == signal.SIGKILL
+    left = json.loads((tmp_path / ".lock").read_text())
+    lock = LockDataset(str(tmp_path / ".lock")).load()
+    with caplog.at_level(logging.WARNING):
+        lock.acquire()
+    assert f"pid {left['pid']}" in caplog.text
+    assert "stale" in caplog.text
+    lock.release()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        lock.acquire()
+    assert caplog.text == ""  # the one before ended by itself
+
+
+def _hold_and_die(path: Path) -> None:
+    LockDataset(str(path)).load().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_full_disk_leaves_the_old_version(small_disk: Path):
+    rows = RowsDataset(str(small_disk / "rows"))
+    rows.save(Dataset.from_dict({"text": ["old"]}))
+    with pytest.raises(Exception) as caught:
+        rows.save(Dataset.from_dict({"text": ["x" * 1000] * 1000}))
+    known = explain(caught.value)
+    assert isinstance(known, StorageError)
+    assert "disk is full" in str(known)
+    assert known.exit_code == 3
+    assert RowsDataset(str(small_disk / "rows")).load()["text"][:] == ["old"]
+    assert sorted(file.name for file in small_disk.iterdir()) == ["rows"]  # nothing half written takes room
+
+
+def test_a_quota_is_a_full_disk(tmp_path: Path):
+    """A file-size limit, which needs no root; in a child, for it can't be lifted."""
+    summary = CommittedDataset(str(tmp_path / "summary.json"), {"type": "json.JSONDataset"})
+    summary.save({"old": 1})
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        try:
+            summary.save({"new": "x" * 100_000})
+        except Exception as error:
+            known = explain(error)
+            os._exit(known.exit_code if known else 1)
+
+    assert os.waitstatus_to_exitcode(in_a_child(work)) == StorageError.exit_code
+    assert summary.load() == {"old": 1}
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path):
+    """By the hook that writes first; as a user without root's rights."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o555)
+    for parent in (tmp_path, *tmp_path.parents):
+        if ROOT and parent != Path("/") and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+
+    class Catalog(dict):
+        def load(self, name: str):
+            return self[name]
+
+    def work() -> None:
+        if ROOT:
+            os.setuid(65534)
+        try:
+            LockHooks().before_pipeline_run(Catalog(run_lock=LockDataset(str(folder / "test" / ".lock")).load()))
+        except StorageError as error:
+            os._exit(error.exit_code if str(folder) in str(error) and "may not be written" in str(error) else 1)
+
+    assert os.waitstatus_to_exitcode(in_a_child(work)) == 3
+
+
+def test_no_step_takes_negative_time(tmp_path: Path, monkeypatch):
+    """The clock is set back by a day between two steps."""
+    from kedro.io import DataCatalog
+    from kedro.pipeline import node
+
+    from selfie.hooks import TimingHooks
+
+    timings = CommittedDataset(str(tmp_path / "timings.json"), {"type": "json.JSONDataset"})
+    catalog = DataCatalog({"timings": timings})
+    hooks = TimingHooks()
+    real = time.time
+    for number, jump in enumerate((0, -86_400)):
+        monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+        hooks.after_node_run(node(len, "a", f"b{number}", name=f"step_{number}"), catalog)
+    assert all(0 <= entry["seconds"] < 600 + time.process_time() for entry in timings.load().values())

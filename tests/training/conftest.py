@@ -1,0 +1,19 @@
+"""One training on a tiny model, and how it ends if nothing happens."""
+
+import pytest
+from test_checkpointing import run
+from test_trainer import disturb, make_pairs
+from transformers import LlamaForCausalLM
+
+from selfie.checkpoints import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny_checkpoint: Checkpoint):
+    model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source)
+    return disturb(make_pairs(model, 15))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_checkpoint: Checkpoint, pairs, tmp_path_factory):
+    return run(tiny_checkpoint, pairs, tmp_path_factory.mktemp("uninterrupted"))
