@@ -81,8 +81,8 @@ def test_the_papers_ablation():
     rows = {name: parameters("world", method=name) for name in ("spa_de", "spa_sr", "spa", "selfie")}
     seen = {name: (r.training.alpha, r.training.extrapolation[0], r.training.replay) for name, r in rows.items()}
     assert seen == {"spa_de": (0.0, 0.5, 0), "spa_sr": (0.1, 0.0, 0), "spa": (0.1, 0.5, 0), "selfie": (0.1, 0.5, 1)}
-    normalised = {name: row.judging.length_normalised for name, row in rows.items()}
-    assert normalised == {"spa_de": False, "spa_sr": False, "spa": False, "selfie": True}
+    beyond = {name: (row.judging.length, row.training.nll_weight) for name, row in rows.items()}
+    assert beyond == dict.fromkeys(("spa_de", "spa_sr", "spa"), ("summed", 0.0)) | {"selfie": ("neutral", 0.5)}
 
 
 def test_the_users_parameters_win():

@@ -51,9 +51,10 @@ class JudgingParameters(_Strict):
     judge: Literal["logit", "llm", "reward_model", "gold"]
     """``logit``: the policy's own log-probs (SPA). ``llm``: the policy, asked in words. ``reward_model``: the one in
     the catalog. ``gold``: the annotator, as an upper bound."""
-    length_normalised: bool = False
-    """Whether the judge ``logit`` compares rewards per token. The paper sums, and a sum can drift towards long
-    responses; a reward per token can drift towards short ones. Look at the lengths of chosen and rejected."""
+    length: Literal["summed", "per_token", "neutral"] = "summed"
+    """What length is to the judge ``logit``. ``summed``: the paper's; a sum can drift towards long responses.
+    ``per_token``: the mean; it can drift towards short ones. ``neutral``: what length predicts of the reward is taken
+    out. Look at the lengths of chosen and rejected."""
     question: QuestionParameters | None = None
     """Needed by the judge ``llm``."""
     batch_tokens: PositiveInt
@@ -117,6 +118,10 @@ class TrainingParameters(OptimizerParameters):
     1 or more holds the loop to what the human wanted, and costs as many more pairs."""
     checkpoint_steps: Annotated[PositiveInt, NO_EFFECT] = 50
     """Optimiser steps between checkpoints (weights, optimiser, random streams) from which a killed run goes on."""
+
+    nll_weight: Annotated[float, Field(ge=0)] = 0.0
+    """γ: how much the chosen responses' negative log-prob per token counts beside the preference loss. 0 as in the
+    paper; above 0 where lengths or repetition drift from one policy to the next: it keeps what was chosen likely."""
 
     @property
     def detects_noise(self) -> bool:

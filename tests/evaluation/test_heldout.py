@@ -79,8 +79,11 @@ def test_a_run_judges_held_out_pairs(heldout_run):
     assert set(initial["judges"]) == {"longer", "log_prob", "log_prob_per_token", "llm"}
     assert initial["judges"]["longer"]["all"] == [1.0, 1.0, 1.0]
     seeded = json.loads((heldout_run / "seeding/heldout.json").read_text())
-    assert set(seeded["judges"]) == {"longer", "implicit_reward", "implicit_reward_per_token"}
+    assert set(seeded["judges"]) == {
+        "longer",
+        *(f"implicit_reward_{length}" for length in ("summed", "per_token", "neutral")),
+    }
     assert seeded["n_pairs"] == 5
-    assert seeded["heldout_accuracy"] == seeded["judges"]["implicit_reward"]["all"][0]
+    assert seeded["heldout_accuracy"] == seeded["judges"]["implicit_reward_summed"]["all"][0]
     summary = json.loads((heldout_run / "summary.json").read_text())
     assert summary["iterations"][-1]["heldout_accuracy"] == seeded["heldout_accuracy"]

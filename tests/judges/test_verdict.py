@@ -188,15 +188,19 @@ def test_three_responses_by_hand(fp32_checkpoint: Checkpoint):
     assert rewards == pytest.approx(expected, abs=1e-5)
 
 
-def test_summed_log_ratios_per_token():
-    """β = 0.1, gains of 2 and 3 nats over 2 and 6 tokens: 0.2 and 0.3; by the token 0.2·4/2 = 0.4 and 0.3·4/6 = 0.2."""
+def test_what_length_is_to_the_logit_judge():
+    """β = 0.1, gains of 2 and 3 nats over 2 and 6 tokens: 0.2 and 0.3; by the token 0.2·4/2 = 0.4 and 0.3·4/6 = 0.2.
+
+    One pair's margin is predicted by its lengths entirely: 0.025 a token leave 0.15 for both.
+    """
     rows = Dataset.from_dict(
         {
+            "prompt_id": ["a", "a"],
             "policy_log_prob": [-8.0, -20.0],
             "initial_log_prob": [-10.0, -23.0],
             "response_ids": [[9, 1], [9, 9, 9, 9, 9, 1]],
         }
     )
-    for length_normalised, expected in ((True, [0.4, 0.2]), (False, [0.2, 0.3])):
-        parameters = JudgingParameters(judge="logit", length_normalised=length_normalised, batch_tokens=64)
+    for length, expected in (("per_token", [0.4, 0.2]), ("summed", [0.2, 0.3]), ("neutral", [0.15, 0.15])):
+        parameters = JudgingParameters(judge="logit", length=length, batch_tokens=64)
         assert response_rewards(rows, parameters, 0.1, None).tolist() == pytest.approx(expected)

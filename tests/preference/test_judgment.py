@@ -8,7 +8,13 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from selfie.preference.judgment import best_and_worst, implicit_reward, length_normalised, preference_probability
+from selfie.preference.judgment import (
+    best_and_worst,
+    implicit_reward,
+    length_neutral,
+    length_normalised,
+    preference_probability,
+)
 
 REWARDS = st.floats(-20, 20)
 
@@ -101,3 +107,40 @@ def test_normalised_rewards_are_ordered_by_the_token(samples: list[tuple[float, 
         if per_token[i] != per_token[j]:
             assert (rewards[i] > rewards[j]) == (per_token[i] > per_token[j])
     assert all((reward > 0) == (value > 0) for reward, value in zip(rewards, values, strict=True) if abs(value) > 1e-9)
+
+
+def test_length_neutral_by_hand():
+    """Two prompts, two responses each.
+
+    Around their prompt's mean, rewards are −1, 1 and −½, ½, lengths −2, 2 and 1, −1. The slope is
+    (2 + 2 − ½ − ½) / (4 + 4 + 1 + 1) = 0.3: from rewards 1, 3, 0, 1 go 0.3 × 2, 6, 5, 3.
+    """
+    rewards = torch.tensor([1.0, 3.0, 0.0, 1.0], dtype=torch.float64)
+    neutral = length_neutral(rewards, torch.tensor([2, 6, 5, 3]), torch.tensor([0, 0, 1, 1]))
+    assert neutral.tolist() == pytest.approx([0.4, 1.2, -1.5, 0.1])
+
+
+PROMPTS_OF_TWO = st.lists(st.tuples(REWARDS, st.integers(1, 300)), min_size=2, max_size=12).map(
+    lambda samples: samples[: len(samples) // 2 * 2]
+)
+
+
+@given(PROMPTS_OF_TWO, st.floats(-3, 3))
+def test_whatever_is_paid_for_length_is_taken_out(samples: list[tuple[float, int]], paid: float):
+    """Margins are uncorrelated with the difference in length, and a price per token changes none of them."""
+    values, tokens = (torch.tensor(column, dtype=torch.float64) for column in zip(*samples, strict=True))
+    prompt = torch.arange(len(values) // 2).repeat_interleave(2)
+    rewards = length_neutral(values, tokens, prompt)
+    margins, differences = rewards[::2] - rewards[1::2], tokens[::2] - tokens[1::2]
+    scale = float(values.abs().sum() * tokens.sum()) + 1
+    assert abs(float(margins @ differences)) < 1e-9 * scale
+    if differences.any():
+        dearer = length_neutral(values + paid * tokens, tokens, prompt)
+        torch.testing.assert_close(dearer[::2] - dearer[1::2], margins, atol=1e-6, rtol=1e-9)
+
+
+@given(st.lists(REWARDS, min_size=2, max_size=8), st.integers(1, 300))
+def test_equal_lengths_leave_nothing_to_correct(values: list[float], tokens: int):
+    rewards = torch.tensor(values, dtype=torch.float64)
+    one_prompt = torch.zeros(len(values), dtype=torch.long)
+    torch.testing.assert_close(length_neutral(rewards, torch.full((len(values),), tokens), one_prompt), rewards)

@@ -136,6 +136,25 @@ def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokeniz
         torch.testing.assert_close(tiny_model.get_parameter(name), parameter, atol=1e-5, rtol=1e-4, msg=name)
 
 
+def test_the_chosen_nll_is_trls_sft_loss(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
+    """Three steps on one batch of all pairs, where both divide by the same number of chosen tokens."""
+    pairs = make_pairs(tiny_model, 8)
+    theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
+    settings = {"num_train_epochs": 3, "per_device_train_batch_size": 8}
+    ours = run(tiny_model, None, pairs, config(tmp_path, **settings), tokenizer, nll_weight=0.5)
+    both = config(tmp_path, **settings, precompute_ref_log_probs=False, loss_type=["sigmoid", "sft"])
+    both.loss_weights = [1.0, 0.5]
+    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    stock = StockTrainer(
+        theirs, reference, both, train_dataset=pairs.select_columns(columns), processing_class=tokenizer
+    )
+    stock.train()
+    losses = [np.mean([entry["loss"] for entry in entries]) for entries in by_step(ours.pair_log).values()]
+    assert len(losses) == 3
+    assert losses == pytest.approx(stock.losses, abs=1e-5)
+    assert min(losses) > 1  # nats: the margin's part alone starts at log 2
+
+
 def test_gradient_accumulation_is_exact(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
     """One SGD step on 6 pairs moves every weight alike, in one pass, in passes of 60 tokens, and in one a pair.
 

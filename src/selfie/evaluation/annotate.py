@@ -55,7 +55,7 @@ def annotate(
         UserError: more than ``max_failures`` of the questions failed; what was answered is in the cache.
     """
     asking = asking or Asking()
-    pairs = _match(outputs, baseline)
+    pairs = match_answers(outputs, baseline)
     questions: dict[tuple[int, bool], Comparison] = {}
     for number, (_, theirs, ours) in enumerate(pairs):
         instruction, texts = ours["instruction"], (theirs["output"], ours["output"])
@@ -79,8 +79,14 @@ def annotate(
     ]
 
 
-def _match(outputs: Sequence[Record], baseline: Sequence[Record]) -> list[tuple[int, Record, Record]]:
-    """(index, baseline's record, model's record) of the instructions that both answered."""
+def match_answers(outputs: Sequence[Record], baseline: Sequence[Record]) -> list[tuple[int, Record, Record]]:
+    """(index, baseline's record, model's record) of the instructions that both answered.
+
+    One that comes twice is matched in order; what only one side answered is left out, and counted in the log.
+
+    Raises:
+        DataError: the two sides have no instruction in common.
+    """
     answers: dict[str, list[tuple[int, Record]]] = defaultdict(list)
     for index, record in enumerate(baseline):
         answers[record["instruction"]].append((index, record))

@@ -26,6 +26,31 @@ def length_normalised(reward: Tensor, tokens: Tensor) -> Tensor:
     return reward * tokens.to(reward.dtype).mean() / tokens
 
 
+def length_neutral(reward: Tensor, tokens: Tensor, prompt: Tensor) -> Tensor:
+    """The reward without what length alone predicts of it: r − s·|y|, shape [responses].
+
+    The slope s is the least-squares one of rewards on lengths among the responses of one prompt, over all prompts; with
+    two responses a prompt it makes the margin uncorrelated with the difference in length. So the judge can favour
+    neither long responses, as a sum may, nor short ones, as a mean may, whatever the policy has come to like. DICE
+    (arXiv 2406.09760) searches such a penalty by length; here it is a projection and has no parameter.
+
+    Args:
+        reward: of each response.
+        tokens: its length.
+        prompt: numbers 0 … of the prompts, one a response.
+    """
+    lengths = tokens.to(reward.dtype)
+    around_mean = [values - _means(values, prompt)[prompt] for values in (reward, lengths)]
+    spread = (around_mean[1] ** 2).sum()
+    slope = (around_mean[0] * around_mean[1]).sum() / spread if spread > 0 else 0.0
+    return reward - slope * lengths
+
+
+def _means(values: Tensor, group: Tensor) -> Tensor:
+    counts = torch.bincount(group)
+    return torch.zeros(len(counts), dtype=values.dtype).index_add(0, group, values) / counts.clamp(min=1)
+
+
 def preference_probability(reward_1: Tensor, reward_2: Tensor) -> Tensor:
     """p(y1 ≻ y2 | x) = σ(r1 − r2): the Bradley–Terry probability that response 1 is preferred."""
     return torch.sigmoid(reward_1 - reward_2)

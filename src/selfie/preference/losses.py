@@ -47,3 +47,17 @@ def robust_loss(margin: Tensor, alpha: float) -> Tensor:
     Shape [pairs]; α < 1/2. Chowdhury et al., "Provably Robust DPO" (arXiv 2403.00409).
     """
     return (-(1 - alpha) * F.logsigmoid(margin) + alpha * F.logsigmoid(-margin)) / (1 - 2 * alpha)
+
+
+def chosen_nll(chosen_log_prob: Tensor, mean_tokens: float) -> Tensor:
+    """−log π(y_w|x) / L̄ of each chosen response, in nats, shape [pairs].
+
+    Beside a preference loss it keeps the chosen responses likely (RPO, arXiv 2404.19733): the margin alone lets chosen
+    and rejected fall together, and what rises instead has other lengths. RPO divides by a response's own length, so
+    that a token of a short response weighs more; the mean length L̄ of all chosen ones weighs every token alike.
+
+    Args:
+        chosen_log_prob: summed over the response's tokens, shape [pairs].
+        mean_tokens: L̄, of the whole training set.
+    """
+    return -chosen_log_prob / mean_tokens

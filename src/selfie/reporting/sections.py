@@ -1,16 +1,15 @@
 """What the report shows of one policy: answers beside the initial model's, examples of pairs, figures."""
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from plotly.graph_objects import Figure
 
-from selfie.evaluation.annotate import Record
+from selfie.evaluation.alpaca_files import DRAW, Record
+from selfie.evaluation.annotate import match_answers
 
 SHOWN_ANSWERS = 200
-DRAW = 1.5
 
 
 def section_of(
@@ -59,17 +58,12 @@ def _winner(preference: float | None) -> str:
 
 
 def _unjudged(outputs: list[Record], baseline: list[Record]) -> list[dict[str, Any]]:
-    """The same instruction's answers together; one that comes twice is matched in order."""
-    waiting: dict[str, list[Record]] = defaultdict(list)
-    for record in baseline:
-        waiting[record["instruction"]].append(record)
     return [
         {
-            "instruction": record["instruction"],
-            "initial": waiting[record["instruction"]].pop(0)["output"],
-            "policy": record["output"],
+            "instruction": ours["instruction"],
+            "initial": theirs["output"],
+            "policy": ours["output"],
             "winner": "unjudged",
         }
-        for record in outputs
-        if waiting[record["instruction"]]
+        for _, theirs, ours in match_answers(outputs, baseline)
     ]

@@ -30,7 +30,7 @@ from trl import DPOConfig, DPOTrainer
 from selfie.generation.batches import token_batches
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
-from selfie.preference.losses import conservative_loss, dpo_margin, noise_aware_loss, robust_loss
+from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.rows import Rows, lay_out, prompt_sharing, stack
 from selfie.scoring.sequence_log_probs import response_hidden, response_log_probs
@@ -98,6 +98,7 @@ class NoiseAwareTrainer(DPOTrainer):
         self.parameters, self.extrapolation = parameters, extrapolation
         self.sharing = prompt_sharing(model, _longest(pairs))
         self.detector = NoiseDetector(parameters.noise_percentile, parameters.detector_window)
+        self.mean_tokens = sum(map(len, pairs["chosen_ids"])) / len(pairs)
         self.threshold = -math.inf
         self.pairs_in_step = 0
         self.outcomes: list[Tensor] = []  # of the step's micro-batches: loss, m, m̃ and z of each pair
@@ -189,6 +190,8 @@ class NoiseAwareTrainer(DPOTrainer):
         # NaN, where the detector has not looked, is below no threshold.
         flagged = (detector_margin < self.threshold) & ~human & (not self._is_trusting())
         losses = self._losses(margin, flagged)
+        if self.parameters.nll_weight > 0:
+            losses = losses + self.parameters.nll_weight * chosen_nll(log_probs.chunk(2)[0], self.mean_tokens)
         if not losses.isfinite().all():
             broken = [pair.number for pair, finite in zip(pairs, losses.isfinite().tolist(), strict=True) if not finite]
             raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)

@@ -11,12 +11,12 @@ from selfie.reporting.tables import print_table
 from selfie.world.results import collect, figure, markdown, table
 from selfie.world.study import run_study
 
-METHODS = "initial,seed_dpo,full_dpo,llm_judge,reward_model,gold_judge,spa_de,spa_sr,spa,cdpo,rdpo,selfie"
+METHODS = "initial,seed_dpo,full_dpo,llm_judge,reward_model,gold_judge,spa_de,spa_sr,spa,spa_fast,cdpo,rdpo,selfie"
 
 
 @click.command()
 @click.option("--seeds", default="0-9", show_default=True, help="Random seeds: 0-9, or 1,3,5.")
-@click.option("--methods", default=METHODS, show_default=True, help="Names in conf/base/methods.yml, with commas.")
+@click.option("--methods", default=METHODS, show_default=True, help="Names in methods.yml, with commas.")
 @click.option("--workers", default=os.cpu_count(), show_default=True, help="Processes.")
 def main(seeds: str, methods: str, workers: int) -> None:
     """Runs every method in the world on every seed, and writes table, plots and page."""

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
 from selfie.evaluation.heldout import audit_judges
+from selfie.judges.rewards import corrected
 from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
 from selfie.parameters import JudgingParameters
 from selfie.randomness import derive_seed
@@ -45,13 +47,14 @@ def audit_policy(
         np.array(heldout_scores[name]) - np.array(initial_scores[name])
         for name in ("reference_chosen_log_prob", "reference_rejected_log_prob")
     )
-    margins = {
-        "implicit_reward": chosen - rejected,
-        "implicit_reward_per_token": _per_token(heldout_scores, chosen, rejected),
-    }
+    lengths = [len(ids) for side in ("chosen", "rejected") for ids in heldout_scores[f"{side}_ids"]]
+    pair = torch.arange(len(chosen)).repeat(2)
+    margins: dict[str, Any] = {}
+    for name in ("summed", "per_token", "neutral"):
+        rewards = corrected(torch.tensor([*chosen, *rejected]), torch.tensor(lengths), pair, name)
+        margins[f"implicit_reward_{name}"] = (rewards[: len(chosen)] - rewards[len(chosen) :]).numpy()
     audit = audit_judges(heldout_scores.to_list(), margins, derive_seed(seed, "heldout"))
-    own = "implicit_reward_per_token" if parameters.length_normalised else "implicit_reward"
-    accuracy, low, high = audit["judges"][own]["all"]
+    accuracy, low, high = audit["judges"][f"implicit_reward_{parameters.length}"]["all"]
     return {**audit, "heldout_accuracy": accuracy, "heldout_accuracy_ci": [low, high]}
 
 
