@@ -191,7 +191,7 @@ class NoiseAwareTrainer(DPOTrainer):
         flagged = (detector_margin < self.threshold) & ~human & (not self._is_trusting())
         losses = self._losses(margin, flagged)
         if self.parameters.nll_weight > 0:
-            losses = losses + self.parameters.nll_weight * chosen_nll(log_probs.chunk(2)[0], self.mean_tokens)
+            losses = losses + self.parameters.nll_weight * chosen_nll(log_probs[::2], self.mean_tokens)
         if not losses.isfinite().all():
             broken = [pair.number for pair, finite in zip(pairs, losses.isfinite().tolist(), strict=True) if not finite]
             raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)
