@@ -174,7 +174,7 @@ def show(written: dict[str, Any]) -> None:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--prompts", default=12, show_default=True, help="Of the demo's, with two responses each.")
 @click.option("--max-new-tokens", default=300, show_default=True)
-@click.option("--batch-tokens", default=8192, show_default=True, help="Judging's; training takes a quarter of it.")
+@click.option("--batch-tokens", default=8192, show_default=True, help="Judging's; training takes an eighth of it.")
 @click.option("--prompts-file", default="data/01_raw/prompts.jsonl", show_default=True)
 @click.option("--results", "folder", default="benchmarks/results", show_default=True)
 def main(
