@@ -30,6 +30,7 @@ def test_a_tree_by_hand():
     assert rows.position_ids is not None
     assert rows.position_ids.tolist() == [[0, 1, 2, 2, 3], [0, 1, 0, 0, 0]]
     sees = ["x....", "xx...", "xxx..", "xx.x.", "xx.xx"]
+    assert rows.attention_mask is not None
     assert ["".join(".x"[v] for v in line) for line in rows.attention_mask[0, 0].tolist()] == sees
     assert rows.tokens.tolist() == [9, 10, 11, 6]
     assert rows.predicts.tolist() == [1, 1, 3, 5]  # the prompt's last token, twice; then 10; then 5 in the second row
@@ -38,23 +39,24 @@ def test_a_tree_by_hand():
 
 
 def test_plain_rows_by_hand():
-    """Rows 1 2 | 0 and 4 | 5 6 7: the mask follows the tokens, not their values (0 is a token too)."""
+    """Rows 1 2 | 0 and 4 | 5 6 7, padded right, where nothing before it can see it: without a mask."""
     rows = stack(lay_out([[1, 2], [4]], [[0], [5, 6, 7]], sharing=0), CPU)
     assert rows.input_ids.tolist() == [[1, 2, 0, 0], [4, 5, 6, 7]]
-    assert rows.attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert rows.attention_mask is None
     assert rows.position_ids is None
     assert rows.predicts.tolist() == [1, 4, 5, 6]
     assert rows.tokens.tolist() == [0, 5, 6, 7]
 
 
 def test_neighbours_share_while_it_saves_work():
-    """Another response of r in a row of L saves p·(sharing + p) and costs 2r·(L − p): here 2·(20 + 2) = 44 and 6r.
+    """Prompt of 2, responses of 3, r and 1: the second joins if (5 + r)² − 5²/2 − (2 + r)²/2 < 2·sharing.
 
-    So r = 7 still joins the row of L = 5, and r = 8 does not; the one after it begins from the new row.
+    For r = 3 that is 39, for r = 4 it is 50.5. The third, in a row of 8 that has two, takes 81 − 64 − 4.5; in one of 6
+    that has one, 49 − 18 − 4.5.
     """
-    lengths = {3: [3, 7, 1], 8: [3, 8, 1]}
-    assert [len(row.responses) for row in lay_out([[1, 2]] * 3, [[5] * r for r in lengths[3]], 20)] == [3]
-    assert [row.numbers for row in lay_out([[1, 2]] * 3, [[5] * r for r in lengths[8]], 20)] == [[0], [1, 2]]
+    for sharing, r, rows in ((20, 3, [[0, 1, 2]]), (19, 3, [[0], [1, 2]]), (20, 4, [[0], [1, 2]])):
+        laid_out = lay_out([[1, 2]] * 3, [[5] * 3, [5] * r, [5]], sharing)
+        assert [row.numbers for row in laid_out] == rows
     apart = lay_out([[1, 2], [3], [1, 2]], [[5]] * 3, ALWAYS)
     assert [row.numbers for row in apart] == [[0], [1], [2]]
 

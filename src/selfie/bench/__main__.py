@@ -147,7 +147,8 @@ def machine() -> dict[str, Any]:
 def document(setting: Setting, runs: results.Runs) -> dict[str, Any]:
     """Everything that is written."""
     loaded = Workload.load(setting)
-    values = results.ratios(runs, flops.forward_flops(setting, loaded))
+    needed = {"judging": loaded, "training": loaded.pairs()}
+    values = results.ratios(runs, {part: flops.forward_flops(setting, work) for part, work in needed.items()})
     missing = {key: "not measured yet (--only)" for key, value in values.items() if value is None}
     if not has_vllm():
         missing |= {key: NO_VLLM for key in ("generation_vs_vllm", "iteration_vs_stock") if values[key] is None}
@@ -172,7 +173,7 @@ def show(written: dict[str, Any]) -> None:
 @click.option("--model", help="A checkpoint's folder; by default the demo's model, from its package.")
 @click.option("--only", default=",".join(PARTS), show_default=True, help="Parts, with commas.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--prompts", default=12, show_default=True, help="Of the demo's, with two responses each.")
+@click.option("--prompts", default=8, show_default=True, help="Of the demo's, with four responses each.")
 @click.option("--max-new-tokens", default=300, show_default=True)
 @click.option("--batch-tokens", default=8192, show_default=True, help="Judging's; training takes an eighth of it.")
 @click.option("--prompts-file", default="data/01_raw/prompts.jsonl", show_default=True)

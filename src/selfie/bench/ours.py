@@ -48,11 +48,11 @@ def training(setting: Setting) -> Measurement:
     log_probs = judge(setting.checkpoint, workload, setting.batch_tokens)  # the judge's work, not training's
     with stopwatch() as measured:
         train_pairs(setting, workload, log_probs)
-    return measured(workload.tokens)
+    return measured(workload.pairs().tokens)
 
 
 def train_pairs(setting: Setting, workload: Workload, log_probs: list[float]) -> None:
-    """The first response of each prompt is the chosen one."""
+    """The first response to each prompt is the chosen one, the second the rejected one."""
     pairs = {
         "pair": list(range(len(workload.prompts) // SAMPLES)),
         "prompt_ids": workload.prompts[::SAMPLES],

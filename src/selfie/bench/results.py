@@ -47,15 +47,15 @@ def speed(measured: list[dict[str, Any]]) -> float:
     return statistics.median(run["tokens"] / run["seconds"] for run in measured)
 
 
-def ratios(runs: Runs, forward_flops: float | None) -> dict[str, float | None]:
-    """The keys of :data:`TARGETS`; None where something was not measured."""
+def ratios(runs: Runs, forward_flops: dict[str, float]) -> dict[str, float | None]:
+    """The keys of :data:`TARGETS`; None where something was not measured. ``forward_flops``: each part's."""
     values: dict[str, float | None] = dict.fromkeys(TARGETS)
     for key, (ours, rival) in SPEEDS.items():
         values[key] = _both(runs, ours, rival, lambda a, b: speed(a) / speed(b))
     values["peak_memory_vs_trl"] = _both(runs, "training/ours", "training/trl", lambda a, b: _memory(a) / _memory(b))
     for key, (ours, passes) in MFU.items():
-        if forward_flops is not None:
-            values[key] = _both(runs, ours, "limit/matmul", _utilisation(passes * forward_flops))
+        part = ours.split("/")[0]
+        values[key] = _both(runs, ours, "limit/matmul", _utilisation(passes * forward_flops[part]))
     return values
 
 

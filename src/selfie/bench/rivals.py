@@ -126,7 +126,7 @@ def training_trl(setting: Setting, batch: int, precompute: bool) -> Measurement:
     workload = Workload.load(setting)
     with stopwatch() as measured:
         train_trl(setting, workload, batch, precompute)
-    return measured(workload.tokens)
+    return measured(workload.pairs().tokens)
 
 
 def train_trl(setting: Setting, workload: Workload, batch: int, precompute: bool) -> None:

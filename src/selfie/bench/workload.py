@@ -1,4 +1,4 @@
-"""What is measured: the demo's prompts, and two responses that the model itself sampled to each."""
+"""What is measured: the demo's prompts, and the responses that the model itself sampled to each."""
 
 import json
 import resource
@@ -17,7 +17,7 @@ from selfie.checkpoints import Checkpoint, compute_device
 from selfie.generation.engine import Request, Sampling, open_engine
 from selfie.randomness import derive_seed
 
-SAMPLES = 2
+SAMPLES = 4  # as the demo
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Workload:
         """A part of it, to warm up with."""
         return Workload(self.prompts[:responses], self.responses[:responses])
 
+    def pairs(self) -> "Workload":
+        """The first two responses to each prompt: chosen and rejected."""
+        kept = [i for i in range(len(self.prompts)) if i % SAMPLES < 2]  # noqa: PLR2004
+        return Workload([self.prompts[i] for i in kept], [self.responses[i] for i in kept])
+
     @property
     def tokens(self) -> int:
         """Useful ones, a prompt counted with each of its responses."""
@@ -88,7 +93,7 @@ class Measurement:
 
 
 def requests_of(setting: Setting) -> list[Request]:
-    """Two requests a prompt, the first prompts of the file."""
+    """Several a prompt, for the first prompts of the file."""
     tokenizer = setting.checkpoint.load_tokenizer()
     lines = Path(setting.prompts_file).read_text().splitlines()[: setting.prompts]
     prompts = [render(tokenizer, [{"role": "user", "content": json.loads(line)["prompt"]}]) for line in lines]

@@ -38,8 +38,8 @@ class Rows:
 
     Args:
         input_ids: shape [rows, length], padded right with 0.
-        attention_mask: shape [rows, length], 1 where tokens are; or bool, shape [rows, 1, length, length], who sees
-            whom, where rows hold several responses.
+        attention_mask: who sees whom, bool, shape [rows, 1, length, length], where rows hold several responses. None
+            where each holds one: no token sees what comes after it, so padding on the right needs no mask.
         position_ids: shape [rows, length]; None for 0, 1, 2, …
         predicts: the positions that predict response tokens, into the rows laid end to end; shape [response tokens].
         tokens: the response tokens, one response after the other, shape [response tokens].
@@ -48,7 +48,7 @@ class Rows:
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
+    attention_mask: Tensor | None
     position_ids: Tensor | None
     predicts: Tensor
     tokens: Tensor
@@ -59,8 +59,9 @@ class Rows:
 def lay_out(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], sharing: float) -> list[Row]:
     """Puts neighbours with the same prompt into one row, while that saves work.
 
-    A further response of r tokens in a row of L, of which p are the prompt's, saves p tokens' pass through the
-    weights, and costs attention to L − p tokens that it is masked from.
+    A response of r tokens in a row of L, instead of one of its own with its prompt of p, saves p tokens' pass through
+    the weights. It costs attention: rows of several responses attend to (L + r)² pairs, for the kernels compute what
+    the mask then hides; rows of one to half of theirs.
 
     Args:
         prompts: one a response.
@@ -70,8 +71,9 @@ def lay_out(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
     rows: list[Row] = []
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         if sharing and rows and rows[-1].prompt == prompt:
-            row, p = rows[-1], len(prompt)
-            if 2 * len(response) * (len(row) - p) < p * (sharing + p):
+            row, length, joined = rows[-1], len(rows[-1]), len(rows[-1]) + len(response)
+            before = length**2 / (2 if len(row.responses) == 1 else 1) + (len(prompt) + len(response)) ** 2 / 2
+            if joined**2 - before < sharing * len(prompt):
                 row.responses.append(response)
                 row.numbers.append(number)
                 continue
@@ -103,7 +105,7 @@ def stack(rows: Sequence[Row], device: torch.device) -> Rows:
     trees = any(len(row.responses) > 1 for row in rows)
     return Rows(
         input_ids.to(device),
-        _visible(segments.to(device)) if trees else (segments != PADDING).long().to(device),
+        _visible(segments.to(device)) if trees else None,
         position_ids.to(device) if trees else None,
         torch.cat(predicts).to(device),
         torch.cat(tokens).to(device),

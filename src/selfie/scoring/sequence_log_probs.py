@@ -85,8 +85,7 @@ def response_log_probs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tens
 
 def response_hidden(model: PreTrainedModel, rows: Rows) -> Tensor:
     """The last hidden states that predict the responses' tokens, shape [response tokens, width]."""
-    positions = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
-    backbone = model.base_model(
-        input_ids=rows.input_ids, attention_mask=rows.attention_mask, use_cache=False, **positions
-    )
+    tree = {"attention_mask": rows.attention_mask, "position_ids": rows.position_ids}
+    given = {name: tensor for name, tensor in tree.items() if tensor is not None}
+    backbone = model.base_model(input_ids=rows.input_ids, use_cache=False, **given)
     return backbone.last_hidden_state.flatten(0, 1)[rows.predicts]
