@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test chaos lint mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo world test chaos lint bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,12 @@ chaos: install  ## kill whole runs 30 times, compare with uninterrupted ones: ab
 lint: install  ## format and fix what can be fixed
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
+
+bench: install  ## measure speed and memory against what else one would run, into benchmarks/results/ (BENCH="--only judging")
+	$(BIN)/python -m selfie.bench $(BENCH)
+
+bench-scale: install  ## how time and memory of each stage grow with the rows: 1, 4 and 16 times as many
+	$(BIN)/python -m selfie.bench.scale
 
 mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)

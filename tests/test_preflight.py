@@ -47,6 +47,13 @@ def test_params_of_the_command_line_are_laid_over(base: dict[str, Any]):
     assert base == configured()  # laid over, not written into
 
 
+OPTIMIZER = {
+    "learning_rate": 1e-4,
+    "epochs": 1,
+    "learning_rate_warmup": 0.1,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+}
 WRONG = {
     "misspelt": ({"betta": 0.1}, ["parameter betta", "no such parameter", "did you mean beta?"]),
     "misspelt inside": ({"training": {"aplha": 0.1}}, ["training.aplha", "did you mean alpha?"]),
@@ -67,8 +74,8 @@ WRONG = {
     "negative lambda": ({"training": {"extrapolation": [0.5, -0.1]}}, ["training.extrapolation.1", "it is -0.1"]),
     "no lambda": ({"training": {"extrapolation": []}}, ["training.extrapolation"]),
     "uneven micro-batches": (
-        {"training": {"batch_size": 16, "micro_batch_size": 5}},
-        ["training", "micro_batch_size"],
+        {"reward_model": {**OPTIMIZER, "batch_size": 16, "micro_batch_size": 5}},
+        ["reward_model", "micro_batch_size"],
     ),
     "one sample": ({"generation": {"samples_per_prompt": 1}}, ["generation.samples_per_prompt", "it is 1"]),
     "top-p of 0": ({"generation": {"top_p": 0.0}}, ["generation.top_p", "greater than 0"]),

@@ -1,7 +1,7 @@
 """From sampling to training only the sampled token ids count, never the text they decode to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,12 +14,14 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+import selfie.scoring.rows
 from selfie.checkpoints import Checkpoint
 from selfie.datasets import RowsDataset
 from selfie.parameters import GenerationParameters, JudgingParameters, TrainingParameters
 from selfie.pipelines.generation.nodes import generate_responses
 from selfie.pipelines.judging.nodes import judge_responses, score_responses
 from selfie.pipelines.training.nodes import train_policy
+from selfie.scoring.rows import lay_out, prompt_sharing
 
 LETTERS, SPECIALS = "abcdefgh", ["<pad>", "<eos>", "<user>", "<assistant>"]
 PROMPTS, SAMPLES, BETA = 12, 3, 0.1
@@ -31,7 +33,7 @@ TRAINING = TrainingParameters(
     learning_rate=1e-4,
     epochs=1,
     batch_size=4,
-    micro_batch_size=4,
+    batch_tokens=512,
     learning_rate_warmup=0.1,
     weight_decay=0.0,
     max_grad_norm=1.0,
@@ -96,8 +98,19 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
+def eager_sharing() -> Iterator[None]:
+    """Models as small as these would share no prompt, for it saves them little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selfie.scoring.rows, "ATTENTION_SLOWNESS", 0.01)
+        yield
+
+
+@pytest.fixture(scope="module")
 def stages(
-    make_checkpoint: Callable[..., Checkpoint], lossy_tokenizer: PreTrainedTokenizerFast, tmp_path_factory
+    make_checkpoint: Callable[..., Checkpoint],
+    lossy_tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory,
+    eager_sharing,
 ) -> Stages:
     """One iteration by the pipelines' own nodes."""
     folder: Path = tmp_path_factory.mktemp("stages")
@@ -116,7 +129,7 @@ def stages(
     )
     responses = persist("responses", generate_responses(prompts, policy, folder / "sampling", GENERATION, 64, seed=0))
     scored = persist("scored", score_responses(responses, policy, initial, folder / "scoring", JUDGING))
-    pairs = persist("pairs", judge_responses(scored, JUDGING, BETA, None))
+    pairs = persist("pairs", judge_responses(scored, folder / "judging", JUDGING, BETA, None))
     _, log = train_policy(pairs, policy, folder / "training", TRAINING, BETA, seed=0)
     log = persist("log", log)
     models = {name: c.load_model(torch.float32).cpu() for name, c in (("policy", policy), ("initial", initial))}
@@ -136,6 +149,13 @@ def whole(rows: Iterable[list[int]]) -> Counter:
             length -= 1
         counter[tuple(row[:length])] += 1
     return counter
+
+
+def shared(model: PreTrainedModel, prompts: list[list[int]], responses: list[list[int]]) -> list[list[int]]:
+    """Each prompt once, with those of its responses that share its row."""
+    rows = lay_out(prompts, responses, prompt_sharing(model, longest=64))
+    assert len(rows) < len(prompts)
+    return [[*row.prompt, *(token for response in row.responses for token in response)] for row in rows]
 
 
 def naive_log_prob(model: PreTrainedModel, prompt: list[int], response: list[int]) -> float:
@@ -167,7 +187,8 @@ def test_sampling_keeps_what_the_model_spoke(stages: Stages, lossy_tokenizer: Pr
 
 def test_both_models_score_what_was_sampled(stages: Stages):
     """Policy and initial model read exactly prompt and sampled ids; the log-probs are those of the ids (1e-4)."""
-    expected = whole(row["prompt_ids"] + row["response_ids"] for row in stages.responses)
+    prompts, responses = stages.responses["prompt_ids"][:], stages.responses["response_ids"][:]
+    expected = whole(shared(stages.models["policy"], prompts, responses))
     assert [rows_of(batches) for batches in stages.read["scored"]] == [expected, expected]
     for before, row in zip(stages.responses, stages.scored, strict=True):
         assert before.items() <= row.items()
@@ -207,7 +228,8 @@ def test_judging_pairs_the_sampled_ids(stages: Stages):
 
 def test_training_reads_the_sampled_ids(stages: Stages):
     """The policy each pair once, and the reference, from which the detector extrapolates, the same."""
-    sides = ("chosen_ids", "rejected_ids")
-    expected = whole(pair["prompt_ids"] + pair[side] for pair in stages.pairs for side in sides)
+    prompts = [pair["prompt_ids"] for pair in stages.pairs for _ in range(2)]
+    responses = [pair[f"{side}_ids"] for pair in stages.pairs for side in ("chosen", "rejected")]
+    expected = whole(shared(stages.models["policy"], prompts, responses))
     assert [rows_of(batches) for batches in stages.read["log"]] == [expected, expected]
     assert sorted(stages.log["pair"][:]) == list(range(PROMPTS))

@@ -29,7 +29,7 @@ def explain(error: BaseException) -> UserError | None:
             return MemoryExhaustedError(
                 "memory",
                 f"there is not enough of it ({str(link).splitlines()[0][:200] if str(link) else 'MemoryError'})",
-                "lower batch_tokens (generation, judging) or micro_batch_size (training), and run again",
+                "lower batch_tokens of the stage, and run again",
             )
     return None
 

@@ -79,12 +79,17 @@ class OptimizerParameters(_Strict):
     epochs: Annotated[int, Field(ge=1, le=1000)]
     batch_size: PositiveInt
     """Pairs per optimiser step, over all processes."""
-    micro_batch_size: PositiveInt
-    """Pairs per forward pass of one process; divides ``batch_size``."""
     learning_rate_warmup: Annotated[float, Field(ge=0, lt=1)]
     """Share of the steps in which the learning rate rises; it then falls along a cosine."""
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: PositiveFloat
+
+
+class RewardModelParameters(OptimizerParameters):
+    """The training of a reward model."""
+
+    micro_batch_size: PositiveInt
+    """Pairs per forward pass of one process; divides ``batch_size``."""
 
     @model_validator(mode="after")
     def _check_batches(self) -> Self:
@@ -96,6 +101,8 @@ class OptimizerParameters(_Strict):
 class TrainingParameters(OptimizerParameters):
     """One DPO training, seeding's or an iteration's."""
 
+    batch_tokens: PositiveInt
+    """Tokens (rows × longest row) of one forward and backward pass of one process: its memory. No pair is split."""
     loss: Literal["noise_aware", "conservative", "robust"]
     """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both distrust every label alike."""
     alpha: Annotated[float, Field(ge=0, lt=0.5)]
@@ -263,7 +270,7 @@ class Parameters(_Strict):
     seeding: TrainingParameters
     training: TrainingParameters
     evaluation: EvaluationParameters
-    reward_model: OptimizerParameters | None = None
+    reward_model: RewardModelParameters | None = None
     """Of the judge ``reward_model``, where it is trained on the seed pairs."""
     annotation: AnnotationParameters
     judge_prompts: JudgePrompts

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from selfie.checkpoints import Checkpoint
+from selfie.generation import transformers_engine
 from selfie.generation.batches import token_batches
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.generation.transformers_engine import SeededSampler, TransformersEngine
@@ -153,3 +154,22 @@ def test_samples_follow_the_model(fp32_checkpoint: Checkpoint):
     frequent = expected >= 10
     observed = [*counts[frequent].tolist(), counts[~frequent].sum().item()]
     assert chisquare(observed, [*expected[frequent].tolist(), expected[~frequent].sum().item()]).pvalue > 1e-3
+
+
+def test_rows_that_are_done_stop_costing(
+    fp32_checkpoint: Checkpoint, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+):
+    """Fewer rows are computed than with every one kept to the end, for the same tokens (fp32)."""
+    long, samples, computed = replace(WHOLE, max_new_tokens=80), [], []
+    for share in (transformers_engine.DONE_SHARE, 2.0):
+        monkeypatch.setattr(transformers_engine, "DONE_SHARE", share)
+        with TransformersEngine(fp32_checkpoint, 100_000) as engine:
+            widths: list[int] = []
+            engine.model.lm_head.register_forward_hook(
+                lambda module, inputs, _, widths=widths: widths.append(len(inputs[0]))
+            )
+            samples.append(engine.generate(requests, long))
+        computed.append(sum(widths))
+    assert samples[0] == samples[1]
+    assert computed[1] == 48 * max(len(response.token_ids) for response in samples[1])
+    assert computed[0] < 0.8 * computed[1]

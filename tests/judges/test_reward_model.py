@@ -14,10 +14,10 @@ from selfie.errors import ModelError
 from selfie.judges import reward_model
 from selfie.judges.reward_model import reward_model_scores, train_reward_model
 from selfie.judges.rewards import response_rewards
-from selfie.parameters import JudgingParameters, OptimizerParameters
+from selfie.parameters import JudgingParameters, RewardModelParameters
 from selfie.world.language import make_tokenizer
 
-PARAMETERS = OptimizerParameters(
+PARAMETERS = RewardModelParameters(
     learning_rate=2e-3,
     epochs=3,
     batch_size=16,

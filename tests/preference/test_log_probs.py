@@ -120,9 +120,8 @@ def test_extrapolation_goes_away_from_the_reference():
 
 
 def test_sum_by_sequence_by_hand():
-    """Rows of 2, 0 and 1 masked positions take 1 + 2, nothing, and 4."""
-    mask = torch.tensor([[False, True, True], [False, False, False], [True, False, False]])
-    assert sum_by_sequence(torch.tensor([1.0, 2.0, 4.0]), mask).tolist() == [3.0, 0.0, 4.0]
+    """Sequences of 2, 0 and 1 tokens take 1 + 2, nothing, and 4."""
+    assert sum_by_sequence(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 2]), 3).tolist() == [3.0, 0.0, 4.0]
 
 
 SHAPE = {

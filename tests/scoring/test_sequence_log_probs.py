@@ -6,13 +6,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
-from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, score
+from selfie.scoring.rows import Rows, lay_out, stack
+from selfie.scoring.sequence_log_probs import response_log_probs, score
 
 CPU = torch.device("cpu")
+ALWAYS = 1e9  # shares a prompt whatever it costs
+
+
+def plain(prompts: list[list[int]], responses: list[list[int]]) -> Rows:
+    """A row a response."""
+    return stack(lay_out(prompts, responses, sharing=0), CPU)
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def test_equals_one_plain_pass_a_sequence(tiny_model: LlamaForCausalLM, sequence
     """In fp32, for rows of every length padded into one batch, at 1e-5 (relative) of sums of up to 20 tokens."""
     prompts, responses = sequences
     with torch.no_grad():
-        sums, hidden = response_log_probs(tiny_model, *pad_right(prompts, responses, CPU))
+        sums, hidden = response_log_probs(tiny_model, plain(prompts, responses))
     expected = [sum(naive_token_log_probs(tiny_model, p, r)) for p, r in zip(prompts, responses, strict=True)]
     torch.testing.assert_close(sums, torch.tensor(expected), atol=1e-4, rtol=1e-5)
     assert hidden.shape == (sum(map(len, responses)), tiny_model.config.hidden_size)
@@ -53,8 +59,8 @@ def test_hidden_states_come_row_after_row(tiny_model: LlamaForCausalLM, sequence
     """Those of row 3 are the ones that row 3 gives alone: the detector pairs them with the other model's."""
     prompts, responses = sequences
     with torch.no_grad():
-        _, together = response_log_probs(tiny_model, *pad_right(prompts, responses, CPU))
-        _, alone = response_log_probs(tiny_model, *pad_right(prompts[3:4], responses[3:4], CPU))
+        _, together = response_log_probs(tiny_model, plain(prompts, responses))
+        _, alone = response_log_probs(tiny_model, plain(prompts[3:4], responses[3:4]))
     start = sum(map(len, responses[:3]))
     torch.testing.assert_close(together[start : start + len(responses[3])], alone, atol=1e-5, rtol=1e-5)
 
@@ -63,45 +69,37 @@ def test_only_masked_tokens_count(tiny_model: LlamaForCausalLM):
     """Moving the border between prompt and response by one token changes the sum by that token's log-prob."""
     tokens, log_probs = [10, 60, 61, 62, 20, 30, 40, 1], []
     for border in (3, 4):
-        rows = pad_right([tokens[:border]], [tokens[border:]], CPU)
         with torch.no_grad():
-            log_probs.append(response_log_probs(tiny_model, *rows)[0].item())
+            log_probs.append(response_log_probs(tiny_model, plain([tokens[:border]], [tokens[border:]]))[0].item())
     token = naive_token_log_probs(tiny_model, tokens[:3], tokens[3:])[0]
     assert log_probs[0] - log_probs[1] == pytest.approx(token, abs=1e-5)
     assert token < -0.1  # else the test could not fail
 
 
-def test_gradients_reach_every_parameter(tiny_model: LlamaForCausalLM, sequences):
+@pytest.mark.parametrize("sharing", [0, ALWAYS])
+def test_gradients_reach_every_parameter(tiny_model: LlamaForCausalLM, sequences, sharing: float):
     prompts, responses = sequences
-    response_log_probs(tiny_model, *pad_right(prompts[:4], responses[:4], CPU))[0].sum().backward()
+    rows = stack(lay_out([prompts[0]] * 4, responses[:4], sharing), CPU)
+    response_log_probs(tiny_model, rows)[0].sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in tiny_model.parameters())
-
-
-def test_padding_by_hand():
-    """Rows [1 2|3] and [4|5 6 7] become 4 wide; the masks follow the tokens, not their values (0 is a token too)."""
-    input_ids, attention_mask, response_mask = pad_right([[1, 2], [4]], [[0], [5, 6, 7]], CPU)
-    assert input_ids.tolist() == [[1, 2, 0, 0], [4, 5, 6, 7]]
-    assert attention_mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert response_mask.tolist() == [[False, False, True, False], [False, True, True, True]]
 
 
 IDS = st.lists(st.integers(0, 76), min_size=1, max_size=12)
 
 
 @settings(max_examples=25)
-@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=6), st.randoms(use_true_random=False), st.integers(0, 9))
-def test_padding_and_order_change_nothing(fp32_model: LlamaForCausalLM, rows, rng: random.Random, padding: int):
-    """Each row alone, and all of them shuffled and padded further than they need (1e-5 a token in fp32).
+@given(st.lists(st.tuples(IDS, IDS), min_size=1, max_size=6), st.randoms(use_true_random=False), st.integers(1, 40))
+def test_padding_and_order_change_nothing(fp32_model: LlamaForCausalLM, rows, rng: random.Random, longest: int):
+    """Each row alone, and all of them shuffled and padded to the length of another (1e-5 a token in fp32).
 
     Every id may occur, those of padding and EOS too: only the masks say what counts.
     """
     shuffled = rng.sample(range(len(rows)), len(rows))
     prompts, responses = ([rows[i][side] for i in shuffled] for side in (0, 1))
-    batch = [functional.pad(tensor, (0, padding)) for tensor in pad_right(prompts, responses, CPU)]
     with torch.no_grad():
-        together, _ = response_log_probs(fp32_model, *batch)
-        for value, i in zip(together.tolist(), shuffled, strict=True):
-            alone, _ = response_log_probs(fp32_model, *pad_right([rows[i][0]], [rows[i][1]], CPU))
+        together, _ = response_log_probs(fp32_model, plain([*prompts, [5] * longest], [*responses, [5]]))
+        for value, i in zip(together.tolist()[:-1], shuffled, strict=True):
+            alone, _ = response_log_probs(fp32_model, plain([rows[i][0]], [rows[i][1]]))
             assert value == pytest.approx(alone.item(), abs=1e-5 * len(rows[i][1]), rel=1e-5)
 
 
@@ -115,15 +113,15 @@ def test_what_the_model_says_of_the_prompt_has_no_influence(
     Not a bit of the score changes; nor by noise at the end, which predicts nothing. At the positions that predict
     response tokens it does change.
     """
-    rows = pad_right([prompt], [response], CPU)
-    noise = torch.randn(1, rows[0].shape[1], fp32_model.config.hidden_size, generator=torch.manual_seed(seed))
+    rows = plain([prompt], [response])
+    noise = torch.randn(1, rows.input_ids.shape[1], fp32_model.config.hidden_size, generator=torch.manual_seed(seed))
     predicts = torch.zeros_like(noise)
     predicts[:, len(prompt) - 1 : -1] = 1
     scores = []
     for added in (torch.zeros_like(noise), noise * (1 - predicts), noise * predicts):
         hook = fp32_model.base_model.norm.register_forward_hook(lambda *call, added=added: call[2] + added)
         with hook, torch.no_grad():
-            scores.append(response_log_probs(fp32_model, *rows)[0].item())
+            scores.append(response_log_probs(fp32_model, rows)[0].item())
     assert scores[1] == scores[0]
     assert scores[2] != scores[0]
 

@@ -19,7 +19,7 @@ from selfie.training.trainer import NoiseAwareTrainer
 PARAMETERS = PLAIN.model_copy(
     update={
         "epochs": 2,
-        "micro_batch_size": 2,
+        "batch_tokens": 64,
         "alpha": 0.3,
         "noise_percentile": 30.0,
         "detector_window": 6,

@@ -24,9 +24,10 @@ from selfie.errors import ConfigurationError
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer
 
-PAIRS, EPOCHS, BATCH, MICRO_BATCH = 91, 2, 8, 2  # 91 pairs: the last step of an epoch has three
+PAIRS, EPOCHS, BATCH = 91, 2, 8  # 91 pairs: the last step of an epoch has three
 STEPS = EPOCHS * 12
 WINDOW, PERCENTILE = 36, 20.0
+TOKENS = {"batch_tokens": 64}  # of two to four pairs: processes have different numbers of micro-batches in a step
 
 
 def launch(function: Callable, processes: int, *arguments: Any) -> None:
@@ -79,8 +80,7 @@ def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint
     args = config(
         folder / f"{processes}_{rank}",
         num_train_epochs=EPOCHS,
-        per_device_train_batch_size=MICRO_BATCH,
-        gradient_accumulation_steps=BATCH // MICRO_BATCH // processes,
+        per_device_train_batch_size=BATCH // processes,
         ddp_backend="gloo" if processes > 1 else None,
     )
     return NoiseAwareTrainer(
@@ -88,7 +88,7 @@ def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint
         checkpoint.load_model(torch.float32),
         load_from_disk(str(folder / "pairs")),
         args,
-        PLAIN.model_copy(update={"alpha": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW}),
+        PLAIN.model_copy(update={"alpha": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW, **TOKENS}),
         extrapolation=0.5,
         processing_class=checkpoint.load_tokenizer(),
     )
@@ -159,7 +159,7 @@ def train_in_processes(rank: int, processes: int, folder: Path, checkpoint: Chec
     """``train``, as the pipeline calls it, with 8 and then 5 pairs a step."""
     with process_group(rank, processes, folder / "store"):
         pairs = load_from_disk(str(folder / "pairs"))
-        parameters = PLAIN.model_copy(update={"batch_size": 8, "micro_batch_size": 8})
+        parameters = PLAIN.model_copy(update={"batch_size": 8})
         _, log = train(checkpoint, pairs, parameters, 0.1, iteration=1, seed=0, workspace=folder / str(rank))
         assert [len(entries) for entries in by_step(log).values()] == [8, 8, 4]
         with pytest.raises(ConfigurationError, match="5 pairs can't be shared out evenly to 2 processes"):

@@ -18,7 +18,8 @@ from trl import DPOConfig, DPOTrainer
 
 from selfie.checkpoints import Checkpoint
 from selfie.parameters import TrainingParameters
-from selfie.scoring.sequence_log_probs import pad_right, response_log_probs
+from selfie.scoring.rows import lay_out, stack
+from selfie.scoring.sequence_log_probs import response_log_probs
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer
 
@@ -28,7 +29,7 @@ PLAIN = TrainingParameters(
     learning_rate=1e-3,
     epochs=1,
     batch_size=4,
-    micro_batch_size=4,
+    batch_tokens=4096,
     learning_rate_warmup=0.1,
     weight_decay=0.0,
     max_grad_norm=1.0,
@@ -55,8 +56,8 @@ def make_pairs(model: PreTrainedModel, count: int, seed: int = 0) -> Dataset:
     for side in ("chosen", "rejected"):
         pairs[f"{side}_ids"] = [[*ids(1, 12), 1] for _ in range(count)]
         with torch.no_grad():
-            rows = pad_right(pairs["prompt_ids"], pairs[f"{side}_ids"], torch.device("cpu"))
-            pairs[f"reference_{side}_log_prob"] = response_log_probs(model, *rows)[0].tolist()
+            rows = stack(lay_out(pairs["prompt_ids"], pairs[f"{side}_ids"], sharing=0), torch.device("cpu"))
+            pairs[f"reference_{side}_log_prob"] = response_log_probs(model, rows)[0].tolist()
     return Dataset.from_dict(pairs)
 
 
@@ -166,30 +167,52 @@ def test_weights_scale_the_preference_loss(tiny_model: LlamaForCausalLM, tokeniz
 
 
 def test_gradient_accumulation_is_exact(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
-    """One SGD step on 6 pairs moves every weight alike in one micro-batch of 6 and in two of 4 and 2.
+    """One SGD step on 6 pairs moves every weight alike, in one pass, in passes of 60 tokens, and in one a pair.
 
-    SGD, because Adam's first step hides a wrong scale; a mean of the two micro-batches' means would weigh the last
-    two pairs double.
+    SGD, because Adam's first step hides a wrong scale; a mean of the micro-batches' means would weigh their pairs
+    differently. A row a response (no prompt is shared) moves them so too, and so do two rounds of 4 and 2 pairs.
     """
     pairs, start = disturb(make_pairs(tiny_model, 6)), copy_of(tiny_model)
-    models = []
-    for micro_batch in (6, 4):
+    models, logs = [], []
+    for batch_tokens, sharing, round_of in (
+        (4096, True, 6),
+        (60, True, 6),
+        (1, True, 6),
+        (60, False, 6),
+        (60, True, 4),
+    ):
         model = copy_of(start)
+        model.config._attn_implementation = "sdpa" if sharing else "eager"
         args = config(
             tmp_path,
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=-(-6 // micro_batch),
+            per_device_train_batch_size=round_of,
+            gradient_accumulation_steps=-(-6 // round_of),
             optim="sgd",
             learning_rate=1.0,
             lr_scheduler_type="constant",
             max_grad_norm=0.0,
         )
-        trainer = run(model, None, pairs, args, tokenizer)
+        passes = count_calls(model.base_model)
+        trainer = run(model, None, pairs, args, tokenizer, batch_tokens=batch_tokens)
         assert trainer.state.global_step == 1
+        assert (trainer.sharing > 0) == sharing
+        assert len(passes) == {4096: 1, 1: 6}.get(batch_tokens, len(passes))
+        assert batch_tokens != 60 or 1 < len(passes) < 6
         models.append(model)
-    for name, parameter in models[0].named_parameters():
-        torch.testing.assert_close(models[1].get_parameter(name), parameter, atol=1e-6, rtol=1e-5, msg=name)
+        logs.append(trainer.pair_log)
+    for other, log in zip(models[1:], logs[1:], strict=True):
+        for name, parameter in models[0].named_parameters():
+            torch.testing.assert_close(other.get_parameter(name), parameter, atol=1e-5, rtol=1e-5, msg=name)
+        assert [entry["pair"] for entry in log] == [entry["pair"] for entry in logs[0]]
+        assert [entry["loss"] for entry in log] == pytest.approx([entry["loss"] for entry in logs[0]], abs=1e-5)
     assert (models[0].lm_head.weight - start.lm_head.weight).abs().max() > 0.01
+
+
+def count_calls(module: torch.nn.Module) -> list[None]:
+    """Grows by one with every forward pass."""
+    calls: list[None] = []
+    module.register_forward_hook(lambda *_: calls.append(None))
+    return calls
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +314,7 @@ class WatchedCheckpoint(Checkpoint):
 def test_a_training_changes_every_parameter(tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path):
     """The whole of it, as the pipeline runs it: SR and DND on, bf16 autocast, micro-batches, two epochs."""
     pairs = make_pairs(tiny_model, 10)
-    parameters = PLAIN.model_copy(update={"alpha": 0.1, "epochs": 2, "micro_batch_size": 2})
+    parameters = PLAIN.model_copy(update={"alpha": 0.1, "epochs": 2, "batch_tokens": 64})
     policy, log = train(tiny_checkpoint, pairs, parameters, BETA, iteration=1, seed=0, workspace=tmp_path)
     trained = safetensors.torch.load_file(Path(policy.source) / "model.safetensors")
     start = safetensors.torch.load_file(Path(tiny_checkpoint.source) / "model.safetensors")

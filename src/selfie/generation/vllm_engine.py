@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Self
@@ -24,10 +25,16 @@ class EngineError(RuntimeError):
 
 
 class VllmEngine:
-    """One vLLM engine on one checkpoint; token ids in, token ids out, one seeded request a sample."""
+    """One vLLM engine on one checkpoint; token ids in, token ids out, one seeded request a sample.
 
-    def __init__(self, checkpoint: Checkpoint, max_length: int):
-        self.checkpoint, self.max_length = checkpoint, max_length
+    Args:
+        checkpoint: the model that speaks.
+        max_length: tokens of prompt and response together.
+        silence: seconds without an answer after which the engine is given up.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, max_length: int, silence: float = SILENCE_SECONDS):
+        self.checkpoint, self.max_length, self.silence = checkpoint, max_length, silence
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
@@ -57,14 +64,14 @@ class VllmEngine:
         return responses
 
     def _receive(self) -> Any:
-        waited = 0.0
-        while not self.connection.poll(POLL_SECONDS):
-            waited += POLL_SECONDS
+        end = time.monotonic() + self.silence
+        while not self.connection.poll(min(POLL_SECONDS, self.silence)):
             if not self.process.is_alive():
                 raise EngineError(f"vLLM's process ended (exit code {self.process.exitcode}); its log is above")
-            if waited > SILENCE_SECONDS:
+            if time.monotonic() > end:
                 self.process.kill()
-                raise EngineError(f"vLLM has been silent for {SILENCE_SECONDS / 60:.0f} minutes; its process was ended")
+                self.process.join()
+                raise EngineError(f"vLLM has been silent for {self.silence / 60:.3g} minutes; its process was ended")
         try:
             answer = self.connection.recv()
         except EOFError as error:

@@ -17,7 +17,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.datasets.shards import Shards
 from selfie.errors import ModelError
-from selfie.parameters import OptimizerParameters
+from selfie.parameters import RewardModelParameters
 from selfie.training.checkpointing import Guard
 from selfie.training.settings import trainer_settings
 
@@ -81,7 +81,7 @@ def _rewards(model: PreTrainedModel, rows: Sequence[list[int]], batch_tokens: in
 
 
 def train_reward_model(
-    start: Checkpoint, preferences: Dataset, parameters: OptimizerParameters, seed: int, workspace: Path
+    start: Checkpoint, preferences: Dataset, parameters: RewardModelParameters, seed: int, workspace: Path
 ) -> Checkpoint:
     """A reward model from preference pairs: ``start`` with a one-label head, all weights free (TRL's trainer).
 
@@ -102,7 +102,9 @@ def train_reward_model(
     )
     trainer = RewardTrainer(
         model,
-        args=RewardConfig(**trainer_settings(parameters, seed, workspace), save_strategy="no"),
+        args=RewardConfig(
+            **trainer_settings(parameters, seed, workspace, parameters.micro_batch_size), save_strategy="no"
+        ),
         train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[Guard()],

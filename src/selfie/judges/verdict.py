@@ -21,7 +21,8 @@ from selfie.datasets.shards import Shards
 from selfie.errors import ConfigurationError
 from selfie.generation.batches import token_batches
 from selfie.preference.log_probs import Head
-from selfie.scoring.sequence_log_probs import pad_right
+from selfie.scoring.rows import Row, stack
+from selfie.scoring.sequence_log_probs import response_hidden
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,8 @@ def _log_odds(
     bias = None if head.bias is None else head.bias[rows].float()
     head = replace(head, weight=head.weight[rows].float(), bias=bias)
     for batch in token_batches([len(row) for row in asked], batch_tokens):
-        input_ids, attention_mask, _ = pad_right([asked[i] for i in batch], [[]] * len(batch), model.device)
-        hidden = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-        last = attention_mask.sum(dim=1) - 1
-        logits = head.logits(hidden[torch.arange(len(batch), device=hidden.device), last])
+        # What predicts the one token of a verdict is all that is read: which one stands there doesn't matter.
+        hidden = response_hidden(model, stack([Row(asked[i], [verdicts[:1]], [i]) for i in batch], model.device))
+        logits = head.logits(hidden)
         log_odds[batch] = (logits[:, 0] - logits[:, 1]).double().cpu()
     return log_odds

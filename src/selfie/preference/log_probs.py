@@ -61,7 +61,7 @@ def _setting(config: PreTrainedConfig, name: str) -> float | None:
 
 def _pick(logits: Tensor, tokens: Tensor) -> Tensor:
     """Log softmax(logits)[token]: [positions, vocabulary], [positions] → [positions]."""
-    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)
+    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
 
 
 def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk_logits: int = LOGITS) -> Tensor:
@@ -112,7 +112,6 @@ def extrapolated_token_log_probs(
     )
 
 
-def sum_by_sequence(values: Tensor, mask: Tensor) -> Tensor:
-    """Sums per-position values, shape [mask.sum()], into the rows of ``mask``, shape [rows, length] → [rows]."""
-    rows = mask.nonzero()[:, 0]
-    return values.new_zeros(mask.shape[0]).index_add(0, rows, values)
+def sum_by_sequence(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
+    """Sums per-token values into their sequences: [tokens], the sequence of each [tokens] → [sequences]."""
+    return values.new_zeros(sequences).index_add(0, sequence, values)

@@ -1,4 +1,4 @@
-"""log π(y|x) for many responses: sorted by length, batched by a token budget, logits at response positions only."""
+"""log π(y|x) for many responses: prompts computed once, sorted by length, logits at response positions only."""
 
 import gc
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
 from selfie.generation.batches import halving, token_batches
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
+from selfie.scoring.rows import Row, Rows, lay_out, prompt_sharing, stack
 
 
 def score(
@@ -27,7 +28,7 @@ def score(
 
     Args:
         checkpoint: the model; loaded in bf16, sums in fp32, its memory freed before the function returns.
-        prompts: rendered prompts' token ids, one a response.
+        prompts: rendered prompts' token ids, one a response; neighbours with the same prompt share its computation.
         responses: the responses' token ids, with the end-of-sequence token if they have one.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         name: what the progress bar calls the model.
@@ -48,61 +49,43 @@ def score(
 
 
 def _score_rows(
-    model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]], batch_tokens: int, name: str
+    model: PreTrainedModel, answered: Sequence[tuple[list[int], list[int]]], batch_tokens: int, name: str
 ) -> list[float]:
-    log_probs = [0.0] * len(rows)
-    lengths = [len(prompt) + len(response) for prompt, response in rows]
-    with tqdm(total=len(rows), desc=f"scoring under {name}", unit="response") as progress:
-        for batch in token_batches(lengths, batch_tokens):
+    prompts, responses = zip(*answered, strict=True)
+    rows = lay_out(prompts, responses, prompt_sharing(model, max(len(p) + len(r) for p, r in answered)))
+    log_probs = [0.0] * len(answered)
+    with tqdm(total=len(answered), desc=f"scoring under {name}", unit="response") as progress:
+        for batch in token_batches([len(row) for row in rows], batch_tokens):
             sums = halving(lambda part: _score_batch(model, [rows[i] for i in part]), batch)
-            for index, value in zip(batch, sums, strict=True):
-                log_probs[index] = value
-            progress.update(len(batch))
+            for index, values in zip(batch, sums, strict=True):
+                for number, value in zip(rows[index].numbers, values, strict=True):
+                    log_probs[number] = value
+                progress.update(len(values))
     return log_probs
 
 
 @torch.inference_mode()
-def _score_batch(model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-    prompts, responses = zip(*rows, strict=True)
-    return response_log_probs(model, *pad_right(prompts, responses, model.device))[0].tolist()
+def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> list[list[float]]:
+    """The log-probs of each row's responses."""
+    sums, _ = response_log_probs(model, stack(rows, model.device))
+    return [part.tolist() for part in sums.split([len(row.responses) for row in rows])]
 
 
-def response_log_probs(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """One forward pass over rows as :func:`pad_right` makes them; differentiable unless the caller says otherwise.
-
-    Returns:
-        The rows' summed response log-probs (fp32 nats), shape [rows], and the hidden states that predict the response
-        tokens, row after row, shape [response tokens, width].
-    """
-    backbone = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    hidden, tokens, predicts = response_positions(backbone.last_hidden_state, input_ids, response_mask)
-    return sum_by_sequence(token_log_probs(hidden, tokens, Head.of(model)), predicts), hidden
-
-
-def response_positions(hidden: Tensor, input_ids: Tensor, response_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The positions that predict response tokens (position t predicts token t + 1).
+def response_log_probs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tensor]:
+    """One forward pass; differentiable unless the caller says otherwise.
 
     Returns:
-        Their hidden states [response tokens, width], the tokens they predict [response tokens], and the mask that
-        picks them, [rows, length − 1].
+        The summed log-probs of the responses (fp32 nats), shape [responses], and the hidden states that predict their
+        tokens, shape [response tokens, width].
     """
-    predicts = response_mask[:, 1:]
-    return hidden[:, :-1][predicts], input_ids[:, 1:][predicts], predicts
+    hidden = response_hidden(model, rows)
+    log_probs = token_log_probs(hidden, rows.tokens, Head.of(model))
+    return sum_by_sequence(log_probs, rows.response, rows.responses), hidden
 
 
-def pad_right(
-    prompts: Sequence[list[int]], responses: Sequence[list[int]], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of prompt + response, padded right: (input_ids, attention_mask, response_mask), each [rows, longest]."""
-    longest = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
-    input_ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    response_mask = torch.zeros_like(input_ids, dtype=torch.bool)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        end = len(prompt) + len(response)
-        input_ids[row, :end] = torch.tensor(prompt + response)
-        attention_mask[row, :end] = 1
-        response_mask[row, len(prompt) : end] = True
-    return input_ids.to(device), attention_mask.to(device), response_mask.to(device)
+def response_hidden(model: PreTrainedModel, rows: Rows) -> Tensor:
+    """The last hidden states that predict the responses' tokens, shape [response tokens, width]."""
+    tree = {"attention_mask": rows.attention_mask, "position_ids": rows.position_ids}
+    given = {name: tensor for name, tensor in tree.items() if tensor is not None}
+    backbone = model.base_model(input_ids=rows.input_ids, use_cache=False, **given)
+    return backbone.last_hidden_state.flatten(0, 1)[rows.predicts]

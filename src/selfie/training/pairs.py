@@ -57,11 +57,15 @@ def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: 
 
 def with_reference(pairs: Dataset, reference: Checkpoint, batch_tokens: int, shards: Shards | None = None) -> Dataset:
     """Adds (or replaces) ``reference_chosen_log_prob`` and ``reference_rejected_log_prob``, summed, in nats."""
-    for side in ("chosen", "rejected"):
+    sides = ("chosen", "rejected")
+    # The two responses of a pair next to each other: they share their prompt's computation.
+    prompts = [ids for ids in pairs["prompt_ids"] for _ in sides]
+    responses = [ids for both in zip(*(pairs[f"{side}_ids"] for side in sides), strict=True) for ids in both]
+    log_probs = score(reference, prompts, responses, batch_tokens, "reference", shards)
+    for number, side in enumerate(sides):
         column = f"reference_{side}_log_prob"
-        part = shards.within(side) if shards else None
-        log_probs = score(reference, pairs["prompt_ids"][:], pairs[f"{side}_ids"][:], batch_tokens, side, part)
-        pairs = pairs.remove_columns([column] if column in pairs.column_names else []).add_column(column, log_probs)
+        values = log_probs[number :: len(sides)]
+        pairs = pairs.remove_columns([column] if column in pairs.column_names else []).add_column(column, values)
     return pairs
 
 

@@ -11,8 +11,12 @@ from selfie.errors import ConfigurationError
 from selfie.parameters import OptimizerParameters
 
 
-def trainer_settings(parameters: OptimizerParameters, seed: int, workspace: Path) -> dict[str, Any]:
+def trainer_settings(
+    parameters: OptimizerParameters, seed: int, workspace: Path, micro_batch_size: int | None = None
+) -> dict[str, Any]:
     """Arguments of TRL's ``DPOConfig`` and ``RewardConfig``.
+
+    Without ``micro_batch_size`` (pairs of one forward pass at most), a process gets all its pairs of a step at once.
 
     Raises:
         ConfigurationError: the batch can't be shared out evenly to the processes.
@@ -26,7 +30,7 @@ def trainer_settings(parameters: OptimizerParameters, seed: int, workspace: Path
             f"{parameters.batch_size} pairs can't be shared out evenly to {processes} processes",
             "make it a multiple of their number",
         )
-    micro_batch_size = math.gcd(parameters.micro_batch_size, pairs_per_process)
+    micro_batch_size = math.gcd(micro_batch_size or pairs_per_process, pairs_per_process)
     return {
         "output_dir": str(workspace),
         "learning_rate": parameters.learning_rate,

@@ -6,6 +6,8 @@ What differs from ``trl.DPOTrainer`` 1.16:
 - the reference's summed log-probs come with the rows (the judge has already computed them), so a reference model is
   loaded only if the detector extrapolates from it;
 - the loss is SPA's (arXiv 2406.04412): pairs that the detector flags have a share α of their label turned round;
+- a prompt is computed once for its two responses, and a step's pairs go through the model sorted by length, in
+  micro-batches of so many tokens;
 - gradient accumulation is exact: every pair of an optimiser step weighs the same, however the step is split into
   micro-batches and processes; τ is set before the step, so that the flags don't depend on the split either;
 - checkpoints hold the detector's window and the log of the pairs too, and exist only once their manifest is there.
@@ -13,6 +15,8 @@ What differs from ``trl.DPOTrainer`` 1.16:
 
 import logging
 import math
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,34 +27,46 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
+from selfie.generation.batches import token_batches
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
 from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
-from selfie.scoring.sequence_log_probs import pad_right, response_log_probs, response_positions
+from selfie.scoring.rows import Rows, lay_out, prompt_sharing, stack
+from selfie.scoring.sequence_log_probs import response_hidden, response_log_probs
 from selfie.termination import finishing
 from selfie.training.checkpointing import Guard, NoLastCheckpoint, diverged, read_state, seal_checkpoint
 
 logger = logging.getLogger(__name__)
 
 
-def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Pairs → one padded batch: the chosen rows first, then the rejected, and the pairs' own columns."""
-    prompts = [row["prompt_ids"] for row in rows]
-    responses = [row["chosen_ids"] for row in rows] + [row["rejected_ids"] for row in rows]
-    input_ids, attention_mask, response_mask = pad_right(prompts + prompts, responses, torch.device("cpu"))
-    return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "response_mask": response_mask,
-        "pair": torch.tensor([row["pair"] for row in rows]),
-        "human": torch.tensor([row.get("human", False) for row in rows]),
-        "weight": torch.tensor([row.get("weight", 1.0) for row in rows]),
-        "counts": torch.ones(len(rows), dtype=torch.bool),
-        "reference_log_probs": torch.tensor(
-            [row["reference_chosen_log_prob"] for row in rows] + [row["reference_rejected_log_prob"] for row in rows]
-        ),
-    }
+@dataclass(frozen=True)
+class Pair:
+    """A row of the training set, as it stays until a micro-batch is laid out."""
+
+    number: int
+    prompt_ids: list[int]
+    responses: tuple[list[int], list[int]]  # chosen, rejected
+    reference_log_probs: tuple[float, float]
+    human: bool
+    weight: float
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Pair":
+        """From the trainer's columns."""
+        return cls(
+            row["pair"],
+            row["prompt_ids"],
+            (row["chosen_ids"], row["rejected_ids"]),
+            (row["reference_chosen_log_prob"], row["reference_rejected_log_prob"]),
+            row.get("human", False),
+            row.get("weight", 1.0),
+        )
+
+
+def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pairs, and which of them count: see :meth:`NoiseAwareTrainer.get_batch_samples`."""
+    return {"pairs": [Pair.of(row) for row in rows], "counts": torch.ones(len(rows), dtype=torch.bool)}
 
 
 class NoiseAwareTrainer(DPOTrainer):
@@ -82,10 +98,12 @@ class NoiseAwareTrainer(DPOTrainer):
         self.loss_is_scaled_for_ga = True  # _compute_loss divides by the optimiser step's pairs itself
         model.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
+        self.sharing = prompt_sharing(model, _longest(pairs))
         self.detector = NoiseDetector(parameters.noise_percentile, parameters.detector_window)
         self.mean_tokens = sum(map(len, pairs["chosen_ids"])) / len(pairs)
         self.threshold = -math.inf
         self.pairs_in_step = 0
+        self.outcomes: list[Tensor] = []  # of the step's micro-batches: loss, m, m̃ and z of each pair
         self.pair_log: list[dict[str, Any]] = []
         self.add_callback(NoLastCheckpoint())
         self.add_callback(Guard())
@@ -135,30 +153,54 @@ class NoiseAwareTrainer(DPOTrainer):
         self.threshold = self.detector.threshold()
         return batches, items
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Tensor:
-        rows = {name: inputs[name] for name in ("input_ids", "attention_mask", "response_mask")}
-        log_probs, hidden = model(**rows)
-        margin = self._margin(log_probs, inputs)
-        detector_margin = self._detector_margin(rows, hidden.detach(), inputs)
-        flagged = torch.zeros_like(margin, dtype=torch.bool)
-        trusted = self._steps_done() < self.parameters.trust_warmup
-        if detector_margin is not None:
-            self.detector.observe(self._gather(detector_margin, inputs))
-            if not trusted:
-                flagged = (detector_margin < self.threshold) & ~inputs["human"]
-        losses = self._losses(margin, flagged) * inputs["weight"]
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward over this process's pairs, a micro-batch after the other, and their records.
+
+        Processes may need different numbers of micro-batches: they meet in the last one's backward pass.
+        """
+        pairs, counts = inputs["pairs"], inputs["counts"]
+        batches = list(token_batches([self._size(pair) for pair in pairs], self.parameters.batch_tokens))
+        self.outcomes = []
+        total = torch.zeros((), device=counts.device)
+        for number, batch in enumerate(batches, start=1):
+            micro_batch = {"pairs": [pairs[i] for i in batch], "counts": counts[batch]}
+            with nullcontext() if number == len(batches) else self.accelerator.no_sync(model):
+                total += super().training_step(model, micro_batch, num_items_in_batch)
+        order = torch.tensor([i for batch in batches for i in batch], device=counts.device)
+        self._record(pairs, counts, torch.cat(self.outcomes)[order.argsort()])
+        return total
+
+    def _size(self, pair: Pair) -> int:
+        rows = lay_out([pair.prompt_ids] * 2, pair.responses, self.sharing)
+        return len(rows) * max(map(len, rows))
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: transformers' estimate knows of neither shared prompts nor padding."""
+        return 0
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Tensor:
+        pairs: list[Pair] = inputs["pairs"]
+        device = inputs["counts"].device
+        prompts = [pair.prompt_ids for pair in pairs for _ in pair.responses]
+        responses = [response for pair in pairs for response in pair.responses]
+        rows = stack(lay_out(prompts, responses, self.sharing), device)
+        reference = torch.tensor([pair.reference_log_probs for pair in pairs], device=device)
+        log_probs, hidden = model(rows)
+        margin = self._margin(log_probs, reference)
+        detector_margin = self._detector_margin(hidden.detach(), rows, reference)
+        human = torch.tensor([pair.human for pair in pairs], device=device)
+        # NaN, where the detector has not looked, is below no threshold.
+        flagged = (detector_margin < self.threshold) & ~human & (not self._is_trusting())
+        losses = self._losses(margin, flagged) * torch.tensor([pair.weight for pair in pairs], device=device)
         if self.parameters.nll_weight > 0:
-            losses = losses + self.parameters.nll_weight * chosen_nll(log_probs.chunk(2)[0], self.mean_tokens)
+            losses = losses + self.parameters.nll_weight * chosen_nll(log_probs[::2], self.mean_tokens)
         if not losses.isfinite().all():
-            broken = inputs["pair"][~losses.isfinite()].tolist()
+            broken = [pair.number for pair, finite in zip(pairs, losses.isfinite().tolist(), strict=True) if not finite]
             raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)
-        self._record(inputs, losses, margin, detector_margin, flagged, trusted)
+        columns = (losses, margin, detector_margin, flagged)
+        self.outcomes.append(torch.stack([column.detach().float() for column in columns], dim=1))
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
-
-    def _gather(self, values: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """One value a pair, [pairs of this process] → [pairs of all processes that count]."""
-        return self.accelerator.gather(values.detach())[self.accelerator.gather(inputs["counts"])]
 
     def _losses(self, margin: Tensor, flagged: Tensor) -> Tensor:
         alpha = self.parameters.alpha
@@ -168,67 +210,61 @@ class NoiseAwareTrainer(DPOTrainer):
             return robust_loss(margin, alpha)
         return noise_aware_loss(margin, flagged, alpha)
 
-    def _margin(self, log_probs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        chosen, rejected = log_probs.chunk(2)
-        reference_chosen, reference_rejected = inputs["reference_log_probs"].chunk(2)
-        return dpo_margin(chosen, rejected, reference_chosen, reference_rejected, self.beta)
+    def _margin(self, log_probs: Tensor, reference: Tensor) -> Tensor:
+        """m, shape [pairs], of summed log-probs, chosen and rejected in turn [2 · pairs], and the reference's."""
+        chosen, rejected = log_probs.view(-1, 2).unbind(dim=1)
+        return dpo_margin(chosen, rejected, reference[:, 0], reference[:, 1], self.beta)
 
-    def _detector_margin(
-        self, rows: dict[str, Tensor], policy_hidden: Tensor, inputs: dict[str, Tensor]
-    ) -> Tensor | None:
-        """m̃, shape [pairs]; None while no label is questioned.
+    def _detector_margin(self, policy_hidden: Tensor, rows: Rows, reference: Tensor) -> Tensor:
+        """m̃, shape [pairs]; NaN while no label is questioned.
 
         The window fills in the second half of the trusting warm-up: in the first step every margin is zero, and
         those near it say nothing about the labels.
         """
         if not self.parameters.detects_noise or self._steps_done() < self.parameters.trust_warmup / 2:
-            return None
+            return torch.full_like(reference[:, 0], math.nan)
         policy = self.accelerator.unwrap_model(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():
             reference_hidden = policy_hidden
             reference_head = policy_head = Head.of(policy)
             if self.ref_model is not None:
                 reference_head = Head.of(self.ref_model)
-                backbone = self.ref_model.base_model(
-                    input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], use_cache=False
-                )
-                reference_hidden = response_positions(
-                    backbone.last_hidden_state, rows["input_ids"], rows["response_mask"]
-                )[0]
-            predicts = rows["response_mask"][:, 1:]
+                reference_hidden = response_hidden(self.ref_model, rows)
             values = extrapolated_token_log_probs(
-                policy_hidden,
-                policy_head,
-                reference_hidden,
-                reference_head,
-                rows["input_ids"][:, 1:][predicts],
-                self.extrapolation,
+                policy_hidden, policy_head, reference_hidden, reference_head, rows.tokens, self.extrapolation
             )
-        return self._margin(sum_by_sequence(values, predicts), inputs)
+        return self._margin(sum_by_sequence(values, rows.response, rows.responses), reference)
 
     def _steps_done(self) -> float:
         return self.state.global_step / self.state.max_steps
 
-    def _record(
-        self,
-        inputs: dict[str, Tensor],
-        losses: Tensor,
-        margin: Tensor,
-        detector_margin: Tensor | None,
-        flagged: Tensor,
-        trusted: bool,
-    ) -> None:
-        detector = torch.full_like(margin, math.nan) if detector_margin is None else detector_margin
-        columns = [self._gather(x, inputs) for x in (inputs["pair"], losses, margin, detector, flagged)]
-        for number, loss, m, m_detector, flag in zip(*(column.tolist() for column in columns), strict=True):
+    def _is_trusting(self) -> bool:
+        return self._steps_done() < self.parameters.trust_warmup
+
+    def _record(self, pairs: list[Pair], counts: Tensor, outcome: Tensor) -> None:
+        """Logs the step's pairs of all processes, and shows the detector their margins; ``outcome``: [pairs, 4]."""
+        numbers = torch.tensor([pair.number for pair in pairs], device=counts.device)
+        counts, numbers, outcome = (self.accelerator.gather(x) for x in (counts, numbers, outcome))
+        numbers, outcome = numbers[counts], outcome[counts]
+        observed = outcome[:, 2][~outcome[:, 2].isnan()]
+        self.detector.observe(observed)
+        for number, (loss, margin, detector_margin, flagged) in zip(numbers.tolist(), outcome.tolist(), strict=True):
+            seen = not math.isnan(detector_margin)
             self.pair_log.append(
                 {
                     "pair": number,
                     "step": self.state.global_step,
                     "loss": loss,
-                    "margin": m,
-                    "detector_margin": None if math.isnan(m_detector) else m_detector,
-                    "flagged": flag,
-                    "trusted": trusted or detector_margin is None,
+                    "margin": margin,
+                    "detector_margin": detector_margin if seen else None,
+                    "flagged": bool(flagged),
+                    "trusted": self._is_trusting() or not seen,
                 }
             )
+
+
+def _longest(pairs: Dataset) -> int:
+    """Tokens of the longest prompt with its longer response."""
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    lengths = zip(*(map(len, pairs[column]) for column in columns), strict=True)
+    return max(prompt + max(chosen, rejected) for prompt, chosen, rejected in lengths)

@@ -7,7 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint
-from selfie.scoring.sequence_log_probs import pad_right, response_log_probs
+from selfie.scoring.rows import lay_out, stack
+from selfie.scoring.sequence_log_probs import response_log_probs
 from selfie.world.language import make_tokenizer
 
 HIDDEN, LAYERS, HEADS = 96, 3, 4
@@ -40,9 +41,9 @@ def pretrain(corpus: list[tuple[str, str]], seed: int, folder: Path) -> Checkpoi
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for step in range(steps):
         batch = slice(step * BATCH, (step + 1) * BATCH)
-        rows = pad_right(prompts[batch], responses[batch], torch.device("cpu"))
-        log_probs, _ = response_log_probs(model, *rows)
-        (-log_probs.sum() / rows[2].sum()).backward()
+        rows = stack(lay_out(prompts[batch], responses[batch], sharing=0), torch.device("cpu"))
+        log_probs, _ = response_log_probs(model, rows)
+        (-log_probs.sum() / len(rows.tokens)).backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()

@@ -12,7 +12,7 @@ from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
 from selfie.judges.gold import gold_scorer
 from selfie.judges.reward_model import train_reward_model
-from selfie.parameters import GenerationParameters, JudgingParameters, OptimizerParameters, SeedLabellingParameters
+from selfie.parameters import GenerationParameters, JudgingParameters, RewardModelParameters, SeedLabellingParameters
 from selfie.randomness import derive_seed
 from selfie.training.pairs import tokenize, with_reference
 
@@ -59,7 +59,7 @@ def fit_reward_model(
     seed_preferences: Dataset,
     initial_model: Checkpoint,
     workspace: Path,
-    parameters: OptimizerParameters,
+    parameters: RewardModelParameters,
     seed_pairs: int | None,
     seed: int,
 ) -> Checkpoint:

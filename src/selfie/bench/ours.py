@@ -1,0 +1,99 @@
+"""What this project does, stage by stage, as its pipelines call it."""
+
+import tempfile
+from pathlib import Path
+
+from datasets import Dataset
+
+from selfie.bench.workload import SAMPLES, Loaded, Measurement, Setting, Workload, requests_of, stopwatch
+from selfie.checkpoints import Checkpoint
+from selfie.generation.engine import Request, open_engine
+from selfie.parameters import TrainingParameters
+from selfie.scoring.sequence_log_probs import score
+from selfie.training.train import train
+
+BETA, BATCH_SIZE, MAX_LENGTH = 0.1, 8, 4096
+
+
+def generation(setting: Setting, engine: str) -> Measurement:
+    """Sampling, the engine loaded and warm."""
+    requests = requests_of(setting)
+    with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH) as opened:
+        opened.generate(requests[:2], setting.sampling)
+        with stopwatch() as measured:
+            responses = opened.generate(requests, setting.sampling)
+    return measured(sum(len(response.token_ids) for response in responses))
+
+
+def judging(setting: Setting) -> Measurement:
+    """Log-probs of all responses under two models, which are loaded and warm."""
+    workload, checkpoint = Workload.load(setting), Loaded(setting.model)
+    judge(checkpoint, workload.first(2), setting.batch_tokens)
+    with stopwatch() as measured:
+        log_probs = judge(checkpoint, workload, setting.batch_tokens)
+    return measured(workload.tokens, log_probs=log_probs)
+
+
+def judge(checkpoint: Checkpoint, workload: Workload, batch_tokens: int) -> list[float]:
+    """The policy's log-probs; the initial model's are computed too."""
+    policy, _ = (
+        score(checkpoint, workload.prompts, workload.responses, batch_tokens, name) for name in ("policy", "initial")
+    )
+    return policy
+
+
+def training(setting: Setting) -> Measurement:
+    """One epoch with self-refinement and de-coupled detection in every step, from loading to saving."""
+    workload = Workload.load(setting)
+    log_probs = judge(setting.checkpoint, workload, setting.batch_tokens)  # the judge's work, not training's
+    with stopwatch() as measured:
+        train_pairs(setting, workload, log_probs)
+    return measured(workload.pairs().tokens)
+
+
+def train_pairs(setting: Setting, workload: Workload, log_probs: list[float]) -> None:
+    """The first response to each prompt is the chosen one, the second the rejected one."""
+    pairs = {
+        "pair": list(range(len(workload.prompts) // SAMPLES)),
+        "prompt_ids": workload.prompts[::SAMPLES],
+        "chosen_ids": workload.responses[::SAMPLES],
+        "rejected_ids": workload.responses[1::SAMPLES],
+        "reference_chosen_log_prob": log_probs[::SAMPLES],
+        "reference_rejected_log_prob": log_probs[1::SAMPLES],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        train(setting.checkpoint, Dataset.from_dict(pairs), parameters(setting), BETA, 1, 0, Path(folder))
+
+
+def parameters(setting: Setting) -> TrainingParameters:
+    """The demo's, but for a detector that looks at every pair (in a run: at 90% of them)."""
+    return TrainingParameters(
+        learning_rate=1e-5,
+        epochs=1,
+        batch_size=BATCH_SIZE,
+        batch_tokens=setting.batch_tokens // 8,
+        learning_rate_warmup=0.1,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        loss="noise_aware",
+        alpha=0.1,
+        noise_percentile=10.0,
+        extrapolation=[0.5],
+        detector_window=32,
+        trust_warmup=0.0,
+    )
+
+
+def iteration(setting: Setting, engine: str) -> Measurement:
+    """Sampling, judging, training, with everything that starts and loads."""
+    requests = requests_of(setting)
+    with stopwatch() as measured:
+        with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH) as opened:
+            workload = sampled(requests, [r.token_ids for r in opened.generate(requests, setting.sampling)])
+        train_pairs(setting, workload, judge(setting.checkpoint, workload, setting.batch_tokens))
+    return measured(workload.tokens)
+
+
+def sampled(requests: list[Request], responses: list[list[int]]) -> Workload:
+    """A workload of what was sampled just now."""
+    return Workload([request.prompt_ids for request in requests], responses)

@@ -1,0 +1,179 @@
+"""Shared prompts: the layout by hand, and responses that are scored as if they stood alone."""
+
+import random
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaForCausalLM, PreTrainedModel
+
+from selfie.checkpoints import Checkpoint
+from selfie.scoring.rows import Row, lay_out, prompt_sharing, stack
+from selfie.scoring.sequence_log_probs import response_log_probs
+
+CPU = torch.device("cpu")
+ALWAYS = 1e9
+IDS = st.lists(st.integers(0, 76), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="module")
+def fp32_model(fp32_checkpoint: Checkpoint) -> LlamaForCausalLM:
+    return fp32_checkpoint.load_model(torch.float32).to(CPU)
+
+
+def test_a_tree_by_hand():
+    """Prompt 7 8 with responses 9 and 10 11, and the row 5 | 6: positions go on after the prompt, twice."""
+    rows = stack([Row([7, 8], [[9], [10, 11]], [0, 1]), Row([5], [[6]], [2])], CPU)
+    assert rows.input_ids.tolist() == [[7, 8, 9, 10, 11], [5, 6, 0, 0, 0]]
+    assert rows.position_ids is not None
+    assert rows.position_ids.tolist() == [[0, 1, 2, 2, 3], [0, 1, 0, 0, 0]]
+    sees = ["x....", "xx...", "xxx..", "xx.x.", "xx.xx"]
+    assert rows.attention_mask is not None
+    assert ["".join(".x"[v] for v in line) for line in rows.attention_mask[0, 0].tolist()] == sees
+    assert rows.tokens.tolist() == [9, 10, 11, 6]
+    assert rows.predicts.tolist() == [1, 1, 3, 5]  # the prompt's last token, twice; then 10; then 5 in the second row
+    assert rows.response.tolist() == [0, 1, 1, 2]
+    assert rows.responses == 3
+
+
+def test_plain_rows_by_hand():
+    """Rows 1 2 | 0 and 4 | 5 6 7, padded right, where nothing before it can see it: without a mask."""
+    rows = stack(lay_out([[1, 2], [4]], [[0], [5, 6, 7]], sharing=0), CPU)
+    assert rows.input_ids.tolist() == [[1, 2, 0, 0], [4, 5, 6, 7]]
+    assert rows.attention_mask is None
+    assert rows.position_ids is None
+    assert rows.predicts.tolist() == [1, 4, 5, 6]
+    assert rows.tokens.tolist() == [0, 5, 6, 7]
+
+
+def test_neighbours_share_while_it_saves_work():
+    """Prompt of 2, responses of 3, r and 1: the second joins if (5 + r)² − 5²/2 − (2 + r)²/2 < 2·sharing.
+
+    For r = 3 that is 39, for r = 4 it is 50.5. The third, in a row of 8 that has two, takes 81 − 64 − 4.5; in one of 6
+    that has one, 49 − 18 − 4.5.
+    """
+    for sharing, r, rows in ((20, 3, [[0, 1, 2]]), (19, 3, [[0], [1, 2]]), (20, 4, [[0], [1, 2]])):
+        laid_out = lay_out([[1, 2]] * 3, [[5] * 3, [5] * r, [5]], sharing)
+        assert [row.numbers for row in laid_out] == rows
+    apart = lay_out([[1, 2], [3], [1, 2]], [[5]] * 3, ALWAYS)
+    assert [row.numbers for row in apart] == [[0], [1], [2]]
+
+
+GROUPS = st.lists(st.tuples(IDS, st.lists(IDS, min_size=1, max_size=4)), min_size=1, max_size=4)
+
+
+@settings(max_examples=25)
+@given(GROUPS)
+def test_shared_prompts_change_nothing(fp32_model: LlamaForCausalLM, groups):
+    """Log-probs, and the hidden states behind them, are those of a row a response (1e-5 a token in fp32)."""
+    prompts = [prompt for prompt, responses in groups for _ in responses]
+    responses = [response for _, responses in groups for response in responses]
+    with torch.no_grad():
+        shared, hidden = response_log_probs(fp32_model, stack(lay_out(prompts, responses, ALWAYS), CPU))
+        alone, hidden_alone = response_log_probs(fp32_model, stack(lay_out(prompts, responses, 0), CPU))
+    longest = max(map(len, responses))
+    torch.testing.assert_close(shared, alone, atol=1e-5 * longest, rtol=1e-5)
+    torch.testing.assert_close(hidden, hidden_alone, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(5, 76), min_size=1, max_size=12), st.lists(IDS, min_size=2, max_size=4), st.data())
+def test_no_response_influences_another(fp32_model: LlamaForCausalLM, prompt, responses, data):
+    """Other tokens in one response leave the others' log-probs as they are, to the last bit; its own change."""
+    changed = data.draw(st.integers(0, len(responses) - 1))
+    others = [list(response) for response in responses]
+    others[changed] = [(token + 1) % 77 for token in others[changed]]
+    with torch.no_grad():
+        before, after = (
+            response_log_probs(fp32_model, stack(lay_out([prompt] * len(r), r, ALWAYS), CPU))[0]
+            for r in (responses, others)
+        )
+    equal = (before == after).tolist()
+    assert [same for i, same in enumerate(equal) if i != changed] == [True] * (len(responses) - 1)
+    assert not equal[changed]
+
+
+def test_gradients_are_those_of_a_row_a_response(tiny_model: LlamaForCausalLM):
+    """Of a weighted sum of six log-probs, in every parameter (fp32)."""
+    rng = random.Random(0)
+    prompts = [[rng.randrange(5, 77) for _ in range(length)] for length in (6, 6, 3)]
+    prompts = [prompts[i] for i in (0, 0, 0, 1, 1, 2)]
+    responses = [[rng.randrange(5, 77) for _ in range(rng.randint(1, 12))] for _ in prompts]
+    gradients = []
+    for sharing in (0, ALWAYS):
+        tiny_model.zero_grad()
+        log_probs, _ = response_log_probs(tiny_model, stack(lay_out(prompts, responses, sharing), CPU))
+        (log_probs * torch.linspace(-1, 1, 6)).sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in tiny_model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == dict(tiny_model.named_parameters()).keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-4, msg=name)
+
+
+SHAPE = {
+    "vocab_size": 77,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+WINDOW = {"sliding_window": 8}
+FAMILIES = {
+    "Llama": ({}, True),
+    "Qwen2": ({}, True),
+    "Qwen3": ({"head_dim": 8}, True),
+    "Gemma2": ({"head_dim": 8, "sliding_window": 64}, True),
+    "Phi3": ({}, True),
+    "SmolLM3": ({}, True),
+    "Olmo2": ({}, True),
+    "GPTNeoX": ({}, True),
+    "Granite": ({}, True),
+    "Mixtral": ({"num_local_experts": 4}, True),
+    "Mistral": ({"sliding_window": 4096}, True),
+    "Mistral with a narrow window": (WINDOW, False),
+    "Gemma2 with a narrow window": ({"head_dim": 8, **WINDOW}, False),
+    "Bloom": ({}, False),
+    "RecurrentGemma": ({"lru_width": 32, "head_dim": 8}, False),
+    "Mamba2": ({"head_dim": 8, "num_heads": 8, "state_size": 8, "n_groups": 1}, False),
+    "FalconH1": ({"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8}, False),
+    "Lfm2": ({"layer_types": ["conv", "full_attention"]}, False),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_share_only_where_it_is_exact(family: str):
+    """Random models in fp32: those that share agree with a row a response; the others are told apart beforehand."""
+    changes, shares = FAMILIES[family]
+    name = family.split(maxsplit=1)[0]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**SHAPE, **changes)
+    model: PreTrainedModel = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    rng = random.Random(0)
+    prompts = [[rng.randrange(5, 77) for _ in range(9)]] * 3
+    responses = [[rng.randrange(5, 77) for _ in range(length)] for length in (11, 4, 7)]
+    sharing = prompt_sharing(model, longest=20)
+    assert (sharing > 0) == shares
+    rows = lay_out(prompts, responses, ALWAYS if sharing else 0)
+    assert len(rows) == (1 if shares else 3)
+    with torch.no_grad():
+        together, _ = response_log_probs(model, stack(rows, CPU))
+        alone = [
+            response_log_probs(model, stack([Row(p, [r], [0])], CPU))[0]
+            for p, r in zip(prompts, responses, strict=True)
+        ]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-3, rtol=1e-4)
+
+
+def test_sharing_counts_the_weights_that_tokens_pass_through(tiny_model: LlamaForCausalLM):
+    """Per layer 4·32² of attention, 3·32·64 of the MLP and two norms, and the last norm, over 4 · 2·2·32."""
+    weights = 2 * (4 * 32**2 + 3 * 32 * 64 + 2 * 32) + 32
+    assert prompt_sharing(tiny_model, 10) == pytest.approx(weights / 512)
