@@ -18,8 +18,8 @@ from selfie.training.pairs import COLUMNS, add_human_pairs, with_reference
 
 @pytest.fixture
 def own(tiny_model: LlamaForCausalLM) -> Dataset:
-    """40 pairs of an iteration, with a column that seed pairs don't have."""
-    return disturb(make_pairs(tiny_model, 40)).add_column("margin", [0.5] * 40)
+    """40 pairs of an iteration, with columns that seed pairs don't have."""
+    return disturb(make_pairs(tiny_model, 40)).add_column("margin", [0.5] * 40).add_column("weight", [0.5, 1.5] * 20)
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def test_numbers_and_columns(own: Dataset, human: Dataset):
     together = add_human_pairs(own, human)
     assert together["pair"][:] == list(range(52))
     assert together["human"][:] == [False] * 40 + [True] * 12
-    assert set(together.column_names) == {*COLUMNS, "human"}
+    assert set(together.column_names) == {*COLUMNS, "human", "weight"}
+    assert together["weight"][:] == [0.5, 1.5] * 20 + [1.0] * 12
     for column in set(COLUMNS) - {"pair"}:
         assert together[column][:] == own[column][:] + human[column][:]
     assert human["pair"][:] == list(range(12))  # the caller's are as they were
