@@ -211,7 +211,8 @@ def test_no_step_takes_negative_time(tmp_path: Path, monkeypatch):
     catalog = DataCatalog({"timings": timings})
     hooks = TimingHooks()
     real = time.time
+    age = real() - psutil.Process().create_time()
     for number, jump in enumerate((0, -86_400)):
         monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
         hooks.after_node_run(node(len, "a", f"b{number}", name=f"step_{number}"), catalog)
-    assert all(0 <= entry["seconds"] < 600 + time.process_time() for entry in timings.load().values())
+    assert all(0 <= entry["seconds"] < age + 60 for entry in timings.load().values())

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import mlflow
+import numpy as np
 import pytest
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -287,21 +288,24 @@ def test_rehearsed_pairs_are_the_humans_and_trusted(rehearsing):
     assert any(entry["flagged"] for entry in log)
 
 
-def test_rehearsing_judges_by_the_token(rehearsing):
-    """Stored rewards are β·gain/|y|·L̄, with L̄ the mean length of all responses."""
+def test_selfie_judges_blind_to_length(rehearsing):
+    """Stored rewards are β·gain − s·|y|, s the slope of the gain on the length between a prompt's two responses.
+
+    Pairs weigh as their margins do.
+    """
     responses = stored(rehearsing, "04_feature/test_selfie/iteration_1/scored_responses")
-    mean_length = sum(len(row["response_ids"]) for row in responses) / len(responses)
-    rewards = {
-        tuple(row["prompt_ids"] + row["response_ids"]): 0.1
-        * (row["policy_log_prob"] - row["initial_log_prob"])
-        * mean_length
-        / len(row["response_ids"])
-        for row in responses
-    }
-    for pair in stored(rehearsing, "05_model_input/test_selfie/iteration_1/pairs"):
+    rewards = np.array([0.1 * (row["policy_log_prob"] - row["initial_log_prob"]) for row in responses])
+    lengths = np.array([len(row["response_ids"]) for row in responses], dtype=float)
+    gain, longer = rewards[::2] - rewards[1::2], lengths[::2] - lengths[1::2]
+    rewards -= (gain @ longer) / (longer @ longer) * lengths
+    expected = {tuple(r["prompt_ids"] + r["response_ids"]): value for r, value in zip(responses, rewards, strict=True)}
+    pairs = stored(rehearsing, "05_model_input/test_selfie/iteration_1/pairs")
+    for pair in pairs:
         for side in ("chosen", "rejected"):
-            assert pair[f"{side}_reward"] == pytest.approx(rewards[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])])
+            assert pair[f"{side}_reward"] == pytest.approx(expected[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])])
         assert pair["margin"] >= 0
+    margins = np.array([pair["margin"] for pair in pairs])
+    assert [pair["weight"] for pair in pairs] == pytest.approx(margins / margins.mean())
 
 
 def test_a_shorter_run_has_the_prompts_of_a_longer_one(whole_run, rehearsing):
