@@ -51,10 +51,10 @@ class JudgingParameters(_Strict):
     judge: Literal["logit", "llm", "reward_model", "gold"]
     """``logit``: the policy's own log-probs (SPA). ``llm``: the policy, asked in words. ``reward_model``: the one in
     the catalog. ``gold``: the annotator, as an upper bound."""
-    length: Literal["summed", "per_token", "neutral"] = "summed"
+    length: Literal["summed", "neutral"] = "summed"
     """What length is to the judge ``logit``. ``summed``: the paper's; a sum can drift towards long responses.
-    ``per_token``: the mean; it can drift towards short ones. ``neutral``: what length predicts of the reward is taken
-    out. Look at the lengths of chosen and rejected."""
+    ``neutral``: what length predicts of the reward is taken out; not where the labels themselves prefer a length. Look
+    at the lengths of chosen and rejected."""
     weighting: Literal["even", "margin"] = "even"
     """``even``: the paper's. ``margin``: a pair weighs in training as its margin does among all pairs'; for judges that
     are wrong often, where more labels are right the wider the margin (the report's reliability diagram shows it)."""

@@ -189,7 +189,7 @@ def test_three_responses_by_hand(fp32_checkpoint: Checkpoint):
 
 
 def test_what_length_is_to_the_logit_judge():
-    """β = 0.1, gains of 2 and 3 nats over 2 and 6 tokens: 0.2 and 0.3; by the token 0.2·4/2 = 0.4 and 0.3·4/6 = 0.2.
+    """β = 0.1, gains of 2 and 3 nats over 2 and 6 tokens: 0.2 and 0.3.
 
     One pair's margin is predicted by its lengths entirely: 0.025 a token leave 0.15 for both.
     """
@@ -201,6 +201,6 @@ def test_what_length_is_to_the_logit_judge():
             "response_ids": [[9, 1], [9, 9, 9, 9, 9, 1]],
         }
     )
-    for length, expected in (("per_token", [0.4, 0.2]), ("summed", [0.2, 0.3]), ("neutral", [0.15, 0.15])):
+    for length, expected in (("summed", [0.2, 0.3]), ("neutral", [0.15, 0.15])):
         parameters = JudgingParameters(judge="logit", length=length, batch_tokens=64)
         assert response_rewards(rows, parameters, 0.1, None).tolist() == pytest.approx(expected)

@@ -1,7 +1,7 @@
 """Direct preference judgment, against numbers worked out by hand."""
 
 import math
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ from selfie.preference.judgment import (
     best_and_worst,
     implicit_reward,
     length_neutral,
-    length_normalised,
     margin_weights,
     preference_probability,
 )
@@ -76,38 +75,6 @@ def test_beta_scales_and_never_reorders(log_probs: list[tuple[float, float]], be
     rewards = implicit_reward(policy, initial, beta)
     torch.testing.assert_close(rewards, beta * implicit_reward(policy, initial, 1.0))
     assert best_and_worst(rewards) == best_and_worst(policy - initial)
-
-
-def test_reward_per_token_by_hand():
-    """Lengths 2, 4 and 6 have mean 4: rewards 1, 3 and −3 become 1·4/2 = 2, 3·4/4 = 3 and −3·4/6 = −2."""
-    rewards = length_normalised(torch.tensor([1.0, 3.0, -3.0], dtype=torch.float64), torch.tensor([2, 4, 6]))
-    assert rewards.tolist() == pytest.approx([2.0, 3.0, -2.0])
-
-
-def test_normalising_can_turn_the_choice():
-    """0.5 nats over 2 tokens beat 1.0 over 10: ¼ a token against ⅒. The sum prefers the long one."""
-    summed, tokens = torch.tensor([0.5, 1.0]), torch.tensor([2, 10])
-    assert best_and_worst(summed) == (1, 0)
-    assert best_and_worst(length_normalised(summed, tokens)) == (0, 1)
-
-
-@given(st.lists(REWARDS, min_size=2, max_size=8), st.integers(1, 300))
-def test_normalising_equal_lengths_changes_nothing(values: list[float], tokens: int):
-    rewards = torch.tensor(values, dtype=torch.float64)
-    torch.testing.assert_close(length_normalised(rewards, torch.full((len(values),), tokens)), rewards)
-
-
-@given(st.lists(st.tuples(REWARDS, st.integers(1, 300)), min_size=2, max_size=8))
-def test_normalised_rewards_are_ordered_by_the_token(samples: list[tuple[float, int]]):
-    """Whatever else is in the batch: r/|y| decides, and a reward keeps its sign."""
-    values, tokens = zip(*samples, strict=True)
-    per_token = [value / count for value, count in samples]
-    rewards = length_normalised(torch.tensor(values, dtype=torch.float64), torch.tensor(tokens)).tolist()
-    for i, j in combinations(range(len(samples)), 2):
-        assume(abs(per_token[i] - per_token[j]) > 1e-9 or per_token[i] == per_token[j])
-        if per_token[i] != per_token[j]:
-            assert (rewards[i] > rewards[j]) == (per_token[i] > per_token[j])
-    assert all((reward > 0) == (value > 0) for reward, value in zip(rewards, values, strict=True) if abs(value) > 1e-9)
 
 
 def test_length_neutral_by_hand():

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import sem, t
 
 from selfie.world.__main__ import _numbers
-from selfie.world.results import COLUMNS, collect, figure, interval, markdown, rows
+from selfie.world.results import COLUMNS, collect, differences, figure, interval, markdown, rows
 
 
 def policy(win_rate: float, gold: float, length: float, **labels: float | None) -> dict:
@@ -99,9 +99,17 @@ def test_without_seed_dpo_nothing_is_compared_with_it():
 
 
 def test_the_page_has_a_line_a_method(results: dict):
-    lines = markdown(results).splitlines()
-    assert len(lines) == 2 + len(METHODS)
-    assert {line.count("|") for line in lines} == {len(COLUMNS) + 1}
+    table, above = (part.splitlines() for part in markdown(results).split("\n\n"))
+    assert len(table) == 2 + len(METHODS)
+    assert {line.count("|") for line in table} == {len(COLUMNS) + 1}
+    assert len(above) == 2 + len(METHODS) - 1
+
+
+def test_differences_are_paired(results: dict):
+    """spa ends at 58 and 90, seed_dpo at 60 and 56: −2 and 34, mean 16, half-width 12.706 · 18; nobody ran full_dpo."""
+    seeded, spa = differences(results)
+    assert seeded == ["seed_dpo", "–", "-16.0 [-244.7, +212.7]", "–"]
+    assert spa == ["spa", "+16.0 [-212.7, +244.7]", "–", "–"]
 
 
 def test_the_plot_shows_means_intervals_and_every_seed(results: dict):

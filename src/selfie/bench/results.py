@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from selfie.reporting.tables import markdown_table
+
 Runs = dict[str, list[dict[str, Any]]]
 """Measurements of each contestant, as JSON keeps them; a rival with a choice of batch has one a batch: name@batch."""
 
@@ -122,11 +124,6 @@ def page(document: dict[str, Any]) -> str:
         *(f"- {name}: {value}" for name, value in {**document["machine"], **document["setting"]}.items()),
         "",
     ]
-    text += _markdown(["ratio of medians", "value", "to reach", "missing because"], targets(document))
-    text += _markdown(HEADER, contestants(document["measurements"]))
+    text.append(markdown_table(["ratio of medians", "value", "to reach", "missing because"], targets(document)))
+    text.append(markdown_table(HEADER, contestants(document["measurements"])))
     return "\n".join(text)
-
-
-def _markdown(header: list[str], lines: list[list[str]]) -> list[str]:
-    rows = [header, ["---"] * len(header), *lines]
-    return ["| " + " | ".join(row) + " |" for row in rows] + [""]

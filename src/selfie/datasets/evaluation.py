@@ -1,5 +1,6 @@
 """What evaluations read and write beside plain files: verdicts, strangers' files, leaderboards, an API key."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ class _UserFile(AbstractDataset[None, list[dict[str, Any]]]):
             raise DataError(str(self._filepath), "the file does not exist", f"name another one as {self.name}")
         return self.read(self._filepath)
 
+    @abstractmethod
     def read(self, path: Path) -> list[dict[str, Any]]:
         """The checked rows."""
-        raise NotImplementedError
 
     def save(self, data: None) -> None:
         raise DatasetError(f"{self._filepath} is the user's and is never written")

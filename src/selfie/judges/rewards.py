@@ -14,7 +14,7 @@ from selfie.judges.gold import gold_scorer
 from selfie.judges.reward_model import reward_model_scores
 from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
 from selfie.parameters import JudgingParameters
-from selfie.preference.judgment import implicit_reward, length_neutral, length_normalised
+from selfie.preference.judgment import implicit_reward, length_neutral
 
 
 def response_rewards(
@@ -40,9 +40,11 @@ def response_rewards(
         policy, initial = (
             torch.tensor(scored[f"{name}_log_prob"], dtype=torch.float64) for name in ("policy", "initial")
         )
-        lengths = torch.tensor([len(ids) for ids in scored["response_ids"]])
         rewards = implicit_reward(policy, initial, beta)
-        return corrected(rewards, lengths, _numbers(scored["prompt_id"]), parameters.length)
+        if parameters.length == "summed":
+            return rewards
+        lengths = torch.tensor([len(ids) for ids in scored["response_ids"]])
+        return length_neutral(rewards, lengths, _numbers(scored["prompt_id"]))
     prompts, responses = scored["prompt"][:], scored["response"][:]
     if parameters.judge == "gold":
         if gold is None:
@@ -53,15 +55,6 @@ def response_rewards(
     if parameters.judge == "reward_model":
         return reward_model_scores(judge_model, prompts, responses, parameters.batch_tokens, shards)
     return _asked_rewards(judge_model, scored["prompt_id"][:], prompts, responses, parameters, shards)
-
-
-def corrected(rewards: Tensor, tokens: Tensor, prompt: Tensor, length: str) -> Tensor:
-    """Implicit rewards, summed over tokens, as the parameter ``judging.length`` wants them; all of shape [rows]."""
-    if length == "per_token":
-        return length_normalised(rewards, tokens)
-    if length == "neutral":
-        return length_neutral(rewards, tokens, prompt)
-    return rewards
 
 
 def _numbers(prompt_ids: Iterable[str]) -> Tensor:

@@ -16,16 +16,6 @@ def implicit_reward(policy_log_prob: Tensor, initial_log_prob: Tensor, beta: flo
     return beta * (policy_log_prob - initial_log_prob)
 
 
-def length_normalised(reward: Tensor, tokens: Tensor) -> Tensor:
-    """The reward per token, times the mean length: r·L̄/|y|, shape [responses].
-
-    A summed log-ratio grows with the response, so whatever a model has learnt of length is multiplied by length, and
-    the loop feeds on it. The mean length L̄ of all responses keeps the scale of the summed reward. In the spirit of
-    the length-regularised rewards of DICE (arXiv 2406.09760) and SimPO (arXiv 2405.14734), here only for judging.
-    """
-    return reward * tokens.to(reward.dtype).mean() / tokens
-
-
 def length_neutral(reward: Tensor, tokens: Tensor, prompt: Tensor) -> Tensor:
     """The reward without what length alone predicts of it: r − s·|y|, shape [responses].
 

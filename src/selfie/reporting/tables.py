@@ -1,6 +1,6 @@
 """The summary's rows and columns, as the terminal, the report and its Markdown twin show them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,12 @@ def terminal_table(summary: dict[str, Any]) -> Table:
     for row in summary["iterations"]:
         table.add_row(*(cell(row) for cell in COLUMNS.values()))
     return table
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for a page, ending with a line break."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def print_table(table: Table) -> None:

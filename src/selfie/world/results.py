@@ -10,6 +10,8 @@ from plotly.subplots import make_subplots
 from rich.table import Table
 from scipy.stats import t
 
+from selfie.reporting.tables import markdown_table
+
 COLUMNS: tuple[str, ...] = (
     "method",
     "win rate % [95%]",
@@ -19,6 +21,7 @@ COLUMNS: tuple[str, ...] = (
     "flagged wrong",
 )
 COLUMNS += ("(base error)", "characters", "seeds below seed_dpo")
+REFERENCES = ("seed_dpo", "spa", "full_dpo")
 
 
 def collect(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> dict[str, Any]:
@@ -89,10 +92,31 @@ def table(results: dict[str, Any]) -> Table:
     return drawn
 
 
+def differences(results: dict[str, Any]) -> list[list[str]]:
+    """A row a method: how much its win rate is above each of :data:`REFERENCES`', points with 95% interval over seeds.
+
+    Methods of a seed share language, initial model and prompts, so the seeds' differences are paired.
+    """
+    wins = {name: method["win_rate"] for name, method in results["methods"].items()}
+    return [
+        [name, *(_above(values, wins.get(reference)) if name != reference else "–" for reference in REFERENCES)]
+        for name, values in wins.items()
+        if name != "initial"
+    ]
+
+
+def _above(values: Sequence[float], reference: Sequence[float] | None) -> str:
+    if reference is None:
+        return "–"
+    above = [a - b for a, b in zip(values, reference, strict=True)]
+    low, high = interval(above)
+    return f"{mean(above):+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
 def markdown(results: dict[str, Any]) -> str:
-    """The same for a page."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows(results)]) + "\n"
+    """The same for a page, and the paired differences."""
+    header = ["points of win rate above", *REFERENCES]
+    return f"{markdown_table(COLUMNS, rows(results))}\n{markdown_table(header, differences(results))}"
 
 
 def figure(results: dict[str, Any]) -> Figure:

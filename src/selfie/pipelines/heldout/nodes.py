@@ -10,9 +10,9 @@ from datasets import Dataset
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
 from selfie.evaluation.heldout import audit_judges
-from selfie.judges.rewards import corrected
 from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
 from selfie.parameters import JudgingParameters
+from selfie.preference.judgment import length_neutral
 from selfie.randomness import derive_seed
 from selfie.training.pairs import tokenize, with_reference
 
@@ -42,17 +42,16 @@ def audit_initial(
 def audit_policy(
     heldout_scores: Dataset, initial_scores: Dataset, parameters: JudgingParameters, seed: int
 ) -> dict[str, Any]:
-    """The policy's implicit reward against the initial model, summed and by the token, and the run's own judge."""
+    """The policy's implicit reward against the initial model, with length in it or not, and the run's own judge."""
     chosen, rejected = (
         np.array(heldout_scores[name]) - np.array(initial_scores[name])
         for name in ("reference_chosen_log_prob", "reference_rejected_log_prob")
     )
-    lengths = [len(ids) for side in ("chosen", "rejected") for ids in heldout_scores[f"{side}_ids"]]
-    pair = torch.arange(len(chosen)).repeat(2)
-    margins: dict[str, Any] = {}
-    for name in ("summed", "per_token", "neutral"):
-        rewards = corrected(torch.tensor([*chosen, *rejected]), torch.tensor(lengths), pair, name)
-        margins[f"implicit_reward_{name}"] = (rewards[: len(chosen)] - rewards[len(chosen) :]).numpy()
+    margins = {
+        "implicit_reward_summed": chosen - rejected,
+        "implicit_reward_per_token": _per_token(heldout_scores, chosen, rejected),
+        "implicit_reward_neutral": _length_neutral(heldout_scores, chosen, rejected),
+    }
     audit = audit_judges(heldout_scores.to_list(), margins, derive_seed(seed, "heldout"))
     accuracy, low, high = audit["judges"][f"implicit_reward_{parameters.length}"]["all"]
     return {**audit, "heldout_accuracy": accuracy, "heldout_accuracy_ci": [low, high]}
@@ -61,3 +60,10 @@ def audit_policy(
 def _per_token(pairs: Dataset, chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
     lengths = (np.array([len(ids) for ids in pairs[f"{side}_ids"]]) for side in ("chosen", "rejected"))
     return chosen / next(lengths) - rejected / next(lengths)
+
+
+def _length_neutral(pairs: Dataset, chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+    lengths = torch.tensor([len(ids) for side in ("chosen", "rejected") for ids in pairs[f"{side}_ids"]])
+    rewards = length_neutral(torch.tensor([*chosen, *rejected]), lengths, torch.arange(len(chosen)).repeat(2))
+    better, worse = rewards.chunk(2)
+    return (better - worse).numpy()
