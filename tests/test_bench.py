@@ -1,13 +1,15 @@
 """The benchmark programme, whole, on a tiny model: every part runs, and both sides do the same work."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from selfie.bench import __main__ as bench
 from selfie.bench import flops, ours, results, rivals
+from selfie.bench import programme as bench
 from selfie.bench.workload import Loaded, Setting, Workload, make_workload
 from selfie.checkpoints import Checkpoint
 from selfie.world.language import all_prompts
@@ -97,3 +99,13 @@ def test_every_part_runs_and_is_written(setting: Setting, tmp_path: Path, monkey
     assert all(written[key] > 0 for key in set(KEYS) - without_vllm - {"judging_mfu", "training_mfu"})
     page = file.with_suffix(".md").read_text()
     assert all(f"| {key} |" in page for key in KEYS)
+
+
+def test_a_contestant_runs_in_a_process_of_its_own(setting: Setting, tmp_path: Path):
+    """As `make bench` starts it: what it measures with must be found by a process that starts afresh."""
+    command = [sys.executable, "-m", "selfie.bench", "--only", "training", "--rounds", "1", "--prompts", "4"]
+    command += ["--model", setting.model, "--prompts-file", setting.prompts_file, "--results", str(tmp_path)]
+    command += ["--max-new-tokens", "5", "--batch-tokens", "512"]
+    subprocess.run(command, check=True, timeout=600)
+    (file,) = tmp_path.glob("*.json")
+    assert json.loads(file.read_text())["training_vs_trl"] > 0

@@ -16,7 +16,7 @@ from datasets import Dataset, load_from_disk
 from rich.console import Console
 from rich.table import Table
 
-from selfie.bench.__main__ import in_a_process, machine
+from selfie.bench.programme import in_a_process, machine
 from selfie.bench.ours import BETA, parameters
 from selfie.bench.workload import Measurement, Setting, stopwatch
 from selfie.checkpoints import Checkpoint
