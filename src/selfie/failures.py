@@ -13,7 +13,8 @@ LOCKED = dict.fromkeys((errno.EACCES, errno.EPERM), "it may not be written") | {
 }
 # Libraries that write with code of their own say it in words only.
 FULL_WORDS = ("No space left on device", "os error 28", "inline_container.cc", "File too large")
-MEMORY_WORDS = ("can't allocate memory", "out of memory", "not enough memory")
+# The last is all that oneDNN says.
+MEMORY_WORDS = ("can't allocate memory", "out of memory", "not enough memory", "could not create a primitive")
 
 
 def explain(error: BaseException) -> UserError | None:

@@ -1,17 +1,11 @@
 """Memory that runs out, for real: a limit on the process's address space, in a process of its own."""
 
-import json
-import logging
-import os
-import resource
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
-from faults import in_a_child
+from faults import within_memory
 from selfie.checkpoints import Checkpoint
 from selfie.generation.batches import halving
 from selfie.generation.engine import Request, Sampling
@@ -20,26 +14,12 @@ from selfie.scoring.sequence_log_probs import score
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 ROWS = 6000
-MIB = 2**20
-
-
-def within(spare_mib: int, work: Callable[[], list], tmp_path: Path) -> tuple[list, str]:
-    """What ``work`` returns in a process with so much memory to spare, and what it logs."""
-
-    def limited() -> None:
-        logging.getLogger("selfie").addHandler(logging.FileHandler(tmp_path / "log"))
-        limit = psutil.Process().memory_info().vms + spare_mib * MIB
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        (tmp_path / "result.json").write_text(json.dumps(work()))
-
-    assert os.waitstatus_to_exitcode(in_a_child(limited)) == 0
-    return json.loads((tmp_path / "result.json").read_text()), (tmp_path / "log").read_text()
 
 
 def test_scoring_goes_on_with_half_the_batch(fp32_checkpoint: Checkpoint, tmp_path: Path):
     prompts = [[5 + row % 50, 6, 7] for row in range(ROWS)]
     responses = [[8 + row % 40] * 40 for row in range(ROWS)]
-    sums, log = within(150, lambda: score(fp32_checkpoint, prompts, responses, 10**9, "policy"), tmp_path)
+    sums, log = within_memory(150, lambda: score(fp32_checkpoint, prompts, responses, 10**9, "policy"), tmp_path)
     assert f"out of memory with {ROWS} rows: going on with {ROWS // 2}" in log
     picked = range(0, ROWS, 500)
     alone = score(fp32_checkpoint, [prompts[i] for i in picked], [responses[i] for i in picked], 1, "policy")
@@ -54,7 +34,7 @@ def test_sampling_goes_on_with_half_the_batch(fp32_checkpoint: Checkpoint, tmp_p
         with TransformersEngine(fp32_checkpoint, budget) as engine:
             return [response.token_ids for response in engine.generate(some, sampling)]
 
-    drawn, log = within(100, lambda: draw(requests, 10**9), tmp_path)
+    drawn, log = within_memory(100, lambda: draw(requests, 10**9), tmp_path)
     assert f"out of memory with {ROWS} rows: going on with {ROWS // 2}" in log
     picked = range(0, ROWS, 500)
     assert [drawn[i] for i in picked] == draw([requests[i] for i in picked], 1)

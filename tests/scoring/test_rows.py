@@ -10,28 +10,31 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
-from selfie.scoring.rows import Row, lay_out, prompt_sharing, stack
+from selfie.scoring.attention import share_prompts
+from selfie.scoring.rows import Row, lay_out, stack
 from selfie.scoring.sequence_log_probs import response_log_probs
 
 CPU = torch.device("cpu")
-ALWAYS = 1e9
 IDS = st.lists(st.integers(0, 76), min_size=1, max_size=12)
 
 
 @pytest.fixture(scope="module")
 def fp32_model(fp32_checkpoint: Checkpoint) -> LlamaForCausalLM:
-    return fp32_checkpoint.load_model(torch.float32).to(CPU)
+    model = fp32_checkpoint.load_model(torch.float32).to(CPU)
+    assert share_prompts(model, longest=24)
+    return model
 
 
-def test_a_tree_by_hand():
-    """Prompt 7 8 with responses 9 and 10 11, and the row 5 | 6: positions go on after the prompt, twice."""
-    rows = stack([Row([7, 8], [[9], [10, 11]], [0, 1]), Row([5], [[6]], [2])], CPU)
-    assert rows.input_ids.tolist() == [[7, 8, 9, 10, 11], [5, 6, 0, 0, 0]]
+def test_rows_end_to_end_by_hand():
+    """Prompt 7 8 with responses 9 and 10 11, then 5 | 6: positions go on after the prompt, twice."""
+    rows = stack([Row([7, 8], [[9], [10, 11]], [0, 1]), Row([5], [[6]], [2])], True, CPU)
+    assert rows.input_ids.tolist() == [[7, 8, 9, 10, 11, 5, 6]]
     assert rows.position_ids is not None
-    assert rows.position_ids.tolist() == [[0, 1, 2, 2, 3], [0, 1, 0, 0, 0]]
-    sees = ["x....", "xx...", "xxx..", "xx.x.", "xx.xx"]
-    assert rows.attention_mask is not None
-    assert ["".join(".x"[v] for v in line) for line in rows.attention_mask[0, 0].tolist()] == sees
+    assert rows.paths is not None
+    assert rows.place is not None
+    assert rows.position_ids.tolist() == [[0, 1, 2, 2, 3, 0, 1]]
+    assert rows.paths.tolist() == [[0, 1, 2, 0], [0, 1, 3, 4], [5, 6, 0, 0]]
+    assert rows.place.tolist() == [4, 5, 2, 6, 7, 8, 9]
     assert rows.tokens.tolist() == [9, 10, 11, 6]
     assert rows.predicts.tolist() == [1, 1, 3, 5]  # the prompt's last token, twice; then 10; then 5 in the second row
     assert rows.response.tolist() == [0, 1, 1, 2]
@@ -39,26 +42,19 @@ def test_a_tree_by_hand():
 
 
 def test_plain_rows_by_hand():
-    """Rows 1 2 | 0 and 4 | 5 6 7, padded right, where nothing before it can see it: without a mask."""
-    rows = stack(lay_out([[1, 2], [4]], [[0], [5, 6, 7]], sharing=0), CPU)
+    """Rows 1 2 | 0 and 4 | 5 6 7, padded right, where nothing before it can see it: without paths."""
+    rows = stack(lay_out([[1, 2], [4]], [[0], [5, 6, 7]], False), False, CPU)
     assert rows.input_ids.tolist() == [[1, 2, 0, 0], [4, 5, 6, 7]]
-    assert rows.attention_mask is None
+    assert rows.paths is None
     assert rows.position_ids is None
     assert rows.predicts.tolist() == [1, 4, 5, 6]
     assert rows.tokens.tolist() == [0, 5, 6, 7]
 
 
-def test_neighbours_share_while_it_saves_work():
-    """Prompt of 2, responses of 3, r and 1: the second joins if (5 + r)² − 5²/2 − (2 + r)²/2 < 2·sharing.
-
-    For r = 3 that is 39, for r = 4 it is 50.5. The third, in a row of 8 that has two, takes 81 − 64 − 4.5; in one of 6
-    that has one, 49 − 18 − 4.5.
-    """
-    for sharing, r, rows in ((20, 3, [[0, 1, 2]]), (19, 3, [[0], [1, 2]]), (20, 4, [[0], [1, 2]])):
-        laid_out = lay_out([[1, 2]] * 3, [[5] * 3, [5] * r, [5]], sharing)
-        assert [row.numbers for row in laid_out] == rows
-    apart = lay_out([[1, 2], [3], [1, 2]], [[5]] * 3, ALWAYS)
-    assert [row.numbers for row in apart] == [[0], [1], [2]]
+def test_neighbours_with_the_same_prompt_share_it():
+    prompts, responses = [[1, 2], [1, 2], [3], [1, 2]], [[5]] * 4
+    assert [row.numbers for row in lay_out(prompts, responses, sharing=True)] == [[0, 1], [2], [3]]
+    assert [row.numbers for row in lay_out(prompts, responses, sharing=False)] == [[0], [1], [2], [3]]
 
 
 GROUPS = st.lists(st.tuples(IDS, st.lists(IDS, min_size=1, max_size=4)), min_size=1, max_size=4)
@@ -71,8 +67,8 @@ def test_shared_prompts_change_nothing(fp32_model: LlamaForCausalLM, groups):
     prompts = [prompt for prompt, responses in groups for _ in responses]
     responses = [response for _, responses in groups for response in responses]
     with torch.no_grad():
-        shared, hidden = response_log_probs(fp32_model, stack(lay_out(prompts, responses, ALWAYS), CPU))
-        alone, hidden_alone = response_log_probs(fp32_model, stack(lay_out(prompts, responses, 0), CPU))
+        shared, hidden = response_log_probs(fp32_model, stack(lay_out(prompts, responses, True), True, CPU))
+        alone, hidden_alone = response_log_probs(fp32_model, stack(lay_out(prompts, responses, False), False, CPU))
     longest = max(map(len, responses))
     torch.testing.assert_close(shared, alone, atol=1e-5 * longest, rtol=1e-5)
     torch.testing.assert_close(hidden, hidden_alone, atol=1e-4, rtol=1e-4)
@@ -87,7 +83,7 @@ def test_no_response_influences_another(fp32_model: LlamaForCausalLM, prompt, re
     others[changed] = [(token + 1) % 77 for token in others[changed]]
     with torch.no_grad():
         before, after = (
-            response_log_probs(fp32_model, stack(lay_out([prompt] * len(r), r, ALWAYS), CPU))[0]
+            response_log_probs(fp32_model, stack(lay_out([prompt] * len(r), r, True), True, CPU))[0]
             for r in (responses, others)
         )
     equal = (before == after).tolist()
@@ -97,14 +93,15 @@ def test_no_response_influences_another(fp32_model: LlamaForCausalLM, prompt, re
 
 def test_gradients_are_those_of_a_row_a_response(tiny_model: LlamaForCausalLM):
     """Of a weighted sum of six log-probs, in every parameter (fp32)."""
+    assert share_prompts(tiny_model, longest=18)
     rng = random.Random(0)
     prompts = [[rng.randrange(5, 77) for _ in range(length)] for length in (6, 6, 3)]
     prompts = [prompts[i] for i in (0, 0, 0, 1, 1, 2)]
     responses = [[rng.randrange(5, 77) for _ in range(rng.randint(1, 12))] for _ in prompts]
     gradients = []
-    for sharing in (0, ALWAYS):
+    for sharing in (False, True):
         tiny_model.zero_grad()
-        log_probs, _ = response_log_probs(tiny_model, stack(lay_out(prompts, responses, sharing), CPU))
+        log_probs, _ = response_log_probs(tiny_model, stack(lay_out(prompts, responses, sharing), sharing, CPU))
         (log_probs * torch.linspace(-1, 1, 6)).sum().backward()
         gradients.append({name: p.grad.clone() for name, p in tiny_model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == dict(tiny_model.named_parameters()).keys()
@@ -158,22 +155,17 @@ def test_families_share_only_where_it_is_exact(family: str):
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     rng = random.Random(0)
-    prompts = [[rng.randrange(5, 77) for _ in range(9)]] * 3
-    responses = [[rng.randrange(5, 77) for _ in range(length)] for length in (11, 4, 7)]
-    sharing = prompt_sharing(model, longest=20)
-    assert (sharing > 0) == shares
-    rows = lay_out(prompts, responses, ALWAYS if sharing else 0)
-    assert len(rows) == (1 if shares else 3)
+    first, second = ([rng.randrange(5, 77) for _ in range(length)] for length in (9, 6))
+    prompts = [first, first, first, second]
+    responses = [[rng.randrange(5, 77) for _ in range(length)] for length in (11, 4, 7, 5)]
+    sharing = share_prompts(model, longest=20)
+    assert sharing == shares
+    rows = lay_out(prompts, responses, sharing)
+    assert len(rows) == (2 if shares else 4)
     with torch.no_grad():
-        together, _ = response_log_probs(model, stack(rows, CPU))
+        together, _ = response_log_probs(model, stack(rows, sharing, CPU))
         alone = [
-            response_log_probs(model, stack([Row(p, [r], [0])], CPU))[0]
+            response_log_probs(model, stack([Row(p, [r], [0])], False, CPU))[0]
             for p, r in zip(prompts, responses, strict=True)
         ]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-3, rtol=1e-4)
-
-
-def test_sharing_counts_the_weights_that_tokens_pass_through(tiny_model: LlamaForCausalLM):
-    """Per layer 4·32² of attention, 3·32·64 of the MLP and two norms, and the last norm, over 4 · 2·2·32."""
-    weights = 2 * (4 * 32**2 + 3 * 32 * 64 + 2 * 32) + 32
-    assert prompt_sharing(tiny_model, 10) == pytest.approx(weights / 512)

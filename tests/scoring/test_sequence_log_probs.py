@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
+from selfie.scoring.attention import share_prompts
 from selfie.scoring.rows import Rows, lay_out, stack
 from selfie.scoring.sequence_log_probs import response_log_probs, score
 
 CPU = torch.device("cpu")
-ALWAYS = 1e9  # shares a prompt whatever it costs
 
 
 def plain(prompts: list[list[int]], responses: list[list[int]]) -> Rows:
     """A row a response."""
-    return stack(lay_out(prompts, responses, sharing=0), CPU)
+    return stack(lay_out(prompts, responses, False), False, CPU)
 
 
 @pytest.fixture
@@ -76,10 +76,11 @@ def test_only_masked_tokens_count(tiny_model: LlamaForCausalLM):
     assert token < -0.1  # else the test could not fail
 
 
-@pytest.mark.parametrize("sharing", [0, ALWAYS])
-def test_gradients_reach_every_parameter(tiny_model: LlamaForCausalLM, sequences, sharing: float):
+@pytest.mark.parametrize("sharing", [False, True])
+def test_gradients_reach_every_parameter(tiny_model: LlamaForCausalLM, sequences, sharing: bool):
     prompts, responses = sequences
-    rows = stack(lay_out([prompts[0]] * 4, responses[:4], sharing), CPU)
+    assert share_prompts(tiny_model, longest=24)
+    rows = stack(lay_out([prompts[0]] * 4, responses[:4], sharing), sharing, CPU)
     response_log_probs(tiny_model, rows)[0].sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in tiny_model.parameters())
 

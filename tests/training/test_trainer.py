@@ -56,7 +56,7 @@ def make_pairs(model: PreTrainedModel, count: int, seed: int = 0) -> Dataset:
     for side in ("chosen", "rejected"):
         pairs[f"{side}_ids"] = [[*ids(1, 12), 1] for _ in range(count)]
         with torch.no_grad():
-            rows = stack(lay_out(pairs["prompt_ids"], pairs[f"{side}_ids"], sharing=0), torch.device("cpu"))
+            rows = stack(lay_out(pairs["prompt_ids"], pairs[f"{side}_ids"], False), False, torch.device("cpu"))
             pairs[f"reference_{side}_log_prob"] = response_log_probs(model, rows)[0].tolist()
     return Dataset.from_dict(pairs)
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -11,7 +12,7 @@ import pytest
 from test_checkpointing import PARAMETERS, run
 from transformers import TrainerCallback
 
-from faults import in_a_child
+from faults import in_a_child, within_memory
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.commit import verify
 from selfie.errors import DivergenceError, StorageError
@@ -139,3 +140,25 @@ def test_a_clock_that_jumps_back_picks_the_newest_checkpoint_all_the_same(
     assert os.WTERMSIG(in_a_child(work)) == signal.SIGKILL
     assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-6"]
     assert run(tiny_checkpoint, pairs, tmp_path) == uninterrupted
+
+
+def test_out_of_memory_the_step_begins_anew_in_smaller_micro_batches(
+    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path
+):
+    """Steps of 3,000 pairs at once where there is no room for them; the same as with small ones from the beginning."""
+    count = 6000
+    many = pairs.select([i % len(pairs) for i in range(count)])
+    many = many.remove_columns("pair").add_column("pair", list(range(count)))
+    settings = {"batch_size": count // 2, "epochs": 1, "batch_tokens": 10**9, "checkpoint_steps": 100}
+
+    def train(folder: str, **changes: int) -> list:
+        weights, log = run(tiny_checkpoint, many, tmp_path / folder, PARAMETERS.model_copy(update=settings | changes))
+        return [weights.hex(), log]
+
+    halved, logged = within_memory(
+        300, lambda: train("limited"), tmp_path, before=lambda: train("first", batch_tokens=9000)
+    )
+    sizes = re.findall(r"out of memory in training, step 1: going on with batch_tokens (\d+)", logged)
+    assert sizes
+    assert "step 2" not in logged
+    assert halved == train("small", batch_tokens=int(sizes[-1]))

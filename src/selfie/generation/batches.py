@@ -38,10 +38,14 @@ def halving(run: Callable[[list[int]], Sequence[Result]], batch: list[int]) -> l
     except (RuntimeError, MemoryError) as error:
         if len(batch) == 1 or not is_out_of_memory(error):
             raise
-    # Outside of the handler, where the error no longer holds the batch's tensors.
-    gc.collect()
-    if torch.accelerator.is_available():
-        torch.accelerator.empty_cache()
+    free_memory()  # outside of the handler, where the error no longer holds the batch's tensors
     half = len(batch) // 2
     logger.warning("out of memory with %d rows: going on with %d; a lower batch_tokens avoids this", len(batch), half)
     return halving(run, batch[:half]) + halving(run, batch[half:])
+
+
+def free_memory() -> None:
+    """Gives back what nothing refers to any more: models and tensors hang in cycles."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()

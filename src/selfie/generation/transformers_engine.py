@@ -1,6 +1,5 @@
 """Sampling with ``model.generate``: works everywhere, batches by a token budget, one random stream a row."""
 
-import gc
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ from transformers import (
 )
 
 from selfie.checkpoints import Checkpoint
-from selfie.generation.batches import halving, token_batches
+from selfie.generation.batches import free_memory, halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
 
 DONE_SHARE = 0.25
@@ -77,9 +76,7 @@ class TransformersEngine:
 
     def __exit__(self, *_: object) -> None:
         del self.model
-        gc.collect()
-        if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()
+        free_memory()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """One response a request, in order; see :class:`selfie.generation.engine.Engine`."""

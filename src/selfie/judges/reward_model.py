@@ -1,6 +1,5 @@
 """A sequence-classification model as judge: its one logit is the reward of a conversation."""
 
-import gc
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
@@ -17,6 +16,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.datasets.shards import Shards
 from selfie.errors import ModelError
+from selfie.generation.batches import free_memory
 from selfie.parameters import RewardModelParameters
 from selfie.training.checkpointing import Guard
 from selfie.training.settings import trainer_settings
@@ -51,7 +51,7 @@ def reward_model_scores(
 
     rewards = rate(rows) if shards is None else shards.map(rate, rows)
     load.cache_clear()
-    gc.collect()
+    free_memory()
     return torch.tensor(rewards, dtype=torch.float64)
 
 

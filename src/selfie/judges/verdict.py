@@ -5,7 +5,6 @@ verdict token against the second one's. Every pair is asked in both orders and a
 position (Zheng et al., "Judging LLM-as-a-Judge", arXiv 2306.05685, Section 3.3).
 """
 
-import gc
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
 from selfie.errors import ConfigurationError
-from selfie.generation.batches import token_batches
+from selfie.generation.batches import free_memory, token_batches
 from selfie.preference.log_probs import Head
 from selfie.scoring.rows import Row, stack
 from selfie.scoring.sequence_log_probs import response_hidden
@@ -94,7 +93,7 @@ def verdict_probabilities(
 
     log_odds = ask(asked) if shards is None else shards.map(ask, asked)
     load.cache_clear()
-    gc.collect()
+    free_memory()
     straight, swapped = torch.sigmoid(torch.tensor(log_odds, dtype=torch.float64)).chunk(2)
     return torch.stack([straight, 1 - swapped], dim=1)
 
@@ -112,7 +111,7 @@ def _log_odds(
     head = replace(head, weight=head.weight[rows].float(), bias=bias)
     for batch in token_batches([len(row) for row in asked], batch_tokens):
         # What predicts the one token of a verdict is all that is read: which one stands there doesn't matter.
-        hidden = response_hidden(model, stack([Row(asked[i], [verdicts[:1]], [i]) for i in batch], model.device))
+        hidden = response_hidden(model, stack([Row(asked[i], [verdicts[:1]], [i]) for i in batch], False, model.device))
         logits = head.logits(hidden)
         log_odds[batch] = (logits[:, 0] - logits[:, 1]).double().cpu()
     return log_odds

@@ -1,6 +1,5 @@
 """log π(y|x) for many responses: prompts computed once, sorted by length, logits at response positions only."""
 
-import gc
 from collections.abc import Sequence
 from functools import cache
 
@@ -11,9 +10,10 @@ from transformers import PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
-from selfie.generation.batches import halving, token_batches
+from selfie.generation.batches import free_memory, halving, token_batches
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
-from selfie.scoring.rows import Row, Rows, lay_out, prompt_sharing, stack
+from selfie.scoring.attention import attending_along, share_prompts
+from selfie.scoring.rows import Row, Rows, lay_out, stack
 
 
 def score(
@@ -42,9 +42,7 @@ def score(
     rows = list(zip(prompts, responses, strict=True))
     log_probs = score_part(rows) if shards is None else shards.map(score_part, rows)
     load.cache_clear()
-    gc.collect()
-    if torch.accelerator.is_available():
-        torch.accelerator.empty_cache()
+    free_memory()
     return log_probs
 
 
@@ -52,11 +50,12 @@ def _score_rows(
     model: PreTrainedModel, answered: Sequence[tuple[list[int], list[int]]], batch_tokens: int, name: str
 ) -> list[float]:
     prompts, responses = zip(*answered, strict=True)
-    rows = lay_out(prompts, responses, prompt_sharing(model, max(len(p) + len(r) for p, r in answered)))
+    sharing = share_prompts(model, max(len(p) + len(r) for p, r in answered))
+    rows = lay_out(prompts, responses, sharing)
     log_probs = [0.0] * len(answered)
     with tqdm(total=len(answered), desc=f"scoring under {name}", unit="response") as progress:
         for batch in token_batches([len(row) for row in rows], batch_tokens):
-            sums = halving(lambda part: _score_batch(model, [rows[i] for i in part]), batch)
+            sums = halving(lambda part: _score_batch(model, [rows[i] for i in part], sharing), batch)
             for index, values in zip(batch, sums, strict=True):
                 for number, value in zip(rows[index].numbers, values, strict=True):
                     log_probs[number] = value
@@ -65,9 +64,9 @@ def _score_rows(
 
 
 @torch.inference_mode()
-def _score_batch(model: PreTrainedModel, rows: Sequence[Row]) -> list[list[float]]:
+def _score_batch(model: PreTrainedModel, rows: Sequence[Row], sharing: bool) -> list[list[float]]:
     """The log-probs of each row's responses."""
-    sums, _ = response_log_probs(model, stack(rows, model.device))
+    sums, _ = response_log_probs(model, stack(rows, sharing, model.device))
     return [part.tolist() for part in sums.split([len(row.responses) for row in rows])]
 
 
@@ -85,7 +84,7 @@ def response_log_probs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tens
 
 def response_hidden(model: PreTrainedModel, rows: Rows) -> Tensor:
     """The last hidden states that predict the responses' tokens, shape [response tokens, width]."""
-    tree = {"attention_mask": rows.attention_mask, "position_ids": rows.position_ids}
-    given = {name: tensor for name, tensor in tree.items() if tensor is not None}
-    backbone = model.base_model(input_ids=rows.input_ids, use_cache=False, **given)
+    given = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
+    with attending_along(rows.paths, rows.place):
+        backbone = model.base_model(input_ids=rows.input_ids, use_cache=False, **given)
     return backbone.last_hidden_state.flatten(0, 1)[rows.predicts]

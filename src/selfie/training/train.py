@@ -1,6 +1,5 @@
 """One training: from a checkpoint and pairs to the next checkpoint and a log of every pair."""
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from datasets import Dataset
 from trl import DPOConfig
 
 from selfie.checkpoints import Checkpoint
+from selfie.generation.batches import free_memory
 from selfie.parameters import TrainingParameters
 from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.settings import trainer_settings
@@ -59,7 +59,7 @@ def train(
     start.load_tokenizer().save_pretrained(folder)
     log = trainer.pair_log
     del trainer, trained
-    gc.collect()
+    free_memory()
     return Checkpoint(str(folder)), log
 
 

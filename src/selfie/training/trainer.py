@@ -27,12 +27,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
-from selfie.generation.batches import token_batches
+from selfie.failures import is_out_of_memory
+from selfie.generation.batches import free_memory, token_batches
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
 from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
-from selfie.scoring.rows import Rows, lay_out, prompt_sharing, stack
+from selfie.scoring.attention import share_prompts
+from selfie.scoring.rows import Rows, lay_out, stack
 from selfie.scoring.sequence_log_probs import response_hidden, response_log_probs
 from selfie.termination import finishing
 from selfie.training.checkpointing import Guard, NoLastCheckpoint, diverged, read_state, seal_checkpoint
@@ -98,9 +100,11 @@ class NoiseAwareTrainer(DPOTrainer):
         self.loss_is_scaled_for_ga = True  # _compute_loss divides by the optimiser step's pairs itself
         model.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
-        self.sharing = prompt_sharing(model, _longest(pairs))
+        longest = _longest(pairs)
+        self.sharing = share_prompts(model, longest) and (reference is None or share_prompts(reference, longest))
         self.detector = NoiseDetector(parameters.noise_percentile, parameters.detector_window)
         self.mean_tokens = sum(map(len, pairs["chosen_ids"])) / len(pairs)
+        self.batch_tokens = parameters.batch_tokens
         self.threshold = -math.inf
         self.pairs_in_step = 0
         self.outcomes: list[Tensor] = []  # of the step's micro-batches: loss, m, m̃ and z of each pair
@@ -156,10 +160,32 @@ class NoiseAwareTrainer(DPOTrainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over this process's pairs, a micro-batch after the other, and their records.
 
-        Processes may need different numbers of micro-batches: they meet in the last one's backward pass.
+        Where memory runs out, the step begins anew with micro-batches of half the size, which later steps keep.
         """
+        sizes = [self._size(pair) for pair in inputs["pairs"]]
+        while True:
+            batches = list(token_batches(sizes, self.batch_tokens))
+            try:
+                return self._accumulate(batches, model, inputs, num_items_in_batch)
+            except (RuntimeError, MemoryError) as error:
+                # Several processes would have to begin anew together.
+                alone = max(map(len, batches)) == 1 or self.accelerator.num_processes > 1
+                if alone or not is_out_of_memory(error):
+                    raise
+            model.zero_grad()
+            free_memory()  # outside of the handler, where the error no longer holds the micro-batch's tensors
+            self.batch_tokens = max(len(batch) * sizes[batch[0]] for batch in batches) // 2
+            logger.warning(
+                "out of memory in training, step %d: going on with batch_tokens %d",
+                self.state.global_step + 1,
+                self.batch_tokens,
+            )
+
+    def _accumulate(
+        self, batches: list[list[int]], model: Any, inputs: dict[str, Any], num_items_in_batch: Any
+    ) -> Tensor:
+        """Processes may need different numbers of micro-batches: they meet in the last one's backward pass."""
         pairs, counts = inputs["pairs"], inputs["counts"]
-        batches = list(token_batches([self._size(pair) for pair in pairs], self.parameters.batch_tokens))
         self.outcomes = []
         total = torch.zeros((), device=counts.device)
         for number, batch in enumerate(batches, start=1):
@@ -183,7 +209,7 @@ class NoiseAwareTrainer(DPOTrainer):
         device = inputs["counts"].device
         prompts = [pair.prompt_ids for pair in pairs for _ in pair.responses]
         responses = [response for pair in pairs for response in pair.responses]
-        rows = stack(lay_out(prompts, responses, self.sharing), device)
+        rows = stack(lay_out(prompts, responses, self.sharing), self.sharing, device)
         reference = torch.tensor([pair.reference_log_probs for pair in pairs], device=device)
         log_probs, hidden = model(rows)
         margin = self._margin(log_probs, reference)

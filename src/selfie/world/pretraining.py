@@ -41,7 +41,7 @@ def pretrain(corpus: list[tuple[str, str]], seed: int, folder: Path) -> Checkpoi
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for step in range(steps):
         batch = slice(step * BATCH, (step + 1) * BATCH)
-        rows = stack(lay_out(prompts[batch], responses[batch], sharing=0), torch.device("cpu"))
+        rows = stack(lay_out(prompts[batch], responses[batch], sharing=False), False, torch.device("cpu"))
         log_probs, _ = response_log_probs(model, rows)
         (-log_probs.sum() / len(rows.tokens)).backward()
         optimizer.step()
