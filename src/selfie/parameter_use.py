@@ -10,12 +10,14 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
-from selfie.parameters import NO_EFFECT, flatten
+from selfie.datasets.models import folder_version
+from selfie.parameters import MODEL, NO_EFFECT, flatten
 
 PREFIX = "params:"
 
@@ -71,5 +73,7 @@ def _plain(group: BaseModel, fields: frozenset[str] | None = None) -> dict[str, 
         if NO_EFFECT in field.metadata or (fields is not None and name not in fields):
             continue
         value = getattr(group, name)
+        if MODEL in field.metadata and value is not None and (version := folder_version(Path(value))):
+            value = f"{value} (files {version})"
         plain[name] = _plain(value) if isinstance(value, BaseModel) else value
     return plain

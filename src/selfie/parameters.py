@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, f
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NO_EFFECT = "says how the work is done, not what comes of it"
 """Marks a parameter whose change makes no result stale."""
+MODEL = "names a model, by its folder or its repository on the hub"
+"""Marks a parameter that counts by what lies in the folder, too."""
 
 
 class _Strict(BaseModel):
@@ -174,12 +176,10 @@ class AnnotationParameters(_Strict):
     """Of the two answers: ``both`` asks twice and takes the mean, ``random`` once, in an order drawn by the seed."""
     max_failures: Annotated[Fraction, NO_EFFECT]
     """Share of the questions that may stay without an answer; beyond it the evaluation stops."""
-    judge_model: str | None
+    judge_model: Annotated[str | None, MODEL]
     """``local``: a chat model; ``reward_model``: a sequence classifier. A folder or a hub repository."""
     judge_revision: str | None
     """The hub commit, pinned."""
-    batch_tokens: PositiveInt
-    """Tokens (rows × longest row) that a judge on this machine reads in one forward pass."""
     endpoint: EndpointParameters
     """``llm``'s, and MT-Bench's."""
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from judge_server import JudgeServer, Reply, longer_wins
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from test_checkpoint_annotators import save_judge
 
 from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.evaluation.__main__ import main
@@ -145,6 +146,44 @@ def test_the_next_run_asks_again_what_failed_and_only_that(
     run("evaluation", **files, **by_endpoint)
     assert len(server.requests) == 2
     assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_another_judge_in_the_same_folder_makes_the_verdicts_stale(
+    folder: Path, files: dict[str, str], caplog: pytest.LogCaptureFixture
+):
+    """An untouched one does not; the same files at another time are looked at again, and nothing is asked."""
+    judge = folder / "judge"
+    save_judge("local", judge, seed=1)
+    parameters: Any = {
+        **files,
+        "evaluation": {"annotator": "local"},
+        "annotation": {"judge_model": str(judge)},
+    }
+    caplog.set_level("INFO", logger="selfie.runner")
+
+    def evaluate() -> tuple[int, list[str]]:
+        """How many verdicts were asked for in all, and why the step ran, if it did."""
+        caplog.clear()
+        run("evaluation", **parameters)
+        kept = (folder / "data/07_model_output/annotation_cache").glob("*.jsonl")
+        return sum(len(file.read_text().splitlines()) for file in kept), [
+            record.getMessage()
+            for record in caplog.records
+            if record.name == "selfie.runner" and "annotate_outputs: " in record.getMessage()
+        ]
+
+    assert evaluate()[0] == 8
+    preferences = [row["preference"] for row in read(folder, "07_model_output/test/stranger/annotations.json")]
+    assert evaluate() == (8, [])
+    save_judge("local", judge, seed=1)
+    asked, (why,) = evaluate()
+    assert asked == 8
+    assert f"annotation.judge_model was {judge} (files " in why
+    save_judge("local", judge, seed=2)
+    asked, (why,) = evaluate()
+    assert asked == 16
+    assert f", is {judge} (files " in why
+    assert preferences != [row["preference"] for row in read(folder, "07_model_output/test/stranger/annotations.json")]
 
 
 def test_another_file_under_the_same_name_is_another_stranger(folder: Path, files: dict[str, str]):

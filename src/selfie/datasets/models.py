@@ -76,7 +76,7 @@ class CheckpointDataset(Artefact, AbstractDataset[Checkpoint, Checkpoint]):
             return f"{self._checkpoint.source}@{self._checkpoint.revision}"
         if not self._folder.exists() or (self._folder / MANIFEST).exists():
             return super().version()
-        return _listing(self._folder, sorted(file for file in self._folder.rglob("*") if file.is_file()))
+        return folder_version(self._folder)
 
     def preview(self) -> JSONPreview:
         """For kedro-viz: where the weights are; of those that the project wrote, the files and what they came from."""
@@ -95,6 +95,12 @@ class CheckpointDataset(Artefact, AbstractDataset[Checkpoint, Checkpoint]):
 
     def _describe(self) -> dict[str, Any]:
         return {"source": self._checkpoint.source, "revision": self._checkpoint.revision}
+
+
+def folder_version(folder: Path) -> str | None:
+    """Of a model's folder that is the user's; None where there is none."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return _listing(folder, files) if folder.is_dir() else None
 
 
 def _listing(folder: Path, files: list[Path]) -> str:

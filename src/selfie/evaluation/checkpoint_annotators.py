@@ -1,15 +1,27 @@
-"""Judges on this machine: a chat model's next-token distribution over the verdict, or a reward model's scores."""
+"""Judges on this machine: a chat model's next-token distribution over the verdict, or a reward model's scores.
 
+They read one question a forward pass: in another batch bf16 rounds differently, and so a verdict depends on its
+question alone, whatever else is asked, was answered before a kill, or is known from another experiment. Questions of
+hundreds of tokens lose little speed by it.
+"""
+
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from scipy.special import expit
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.commit import MANIFEST, file_sha256
 from selfie.evaluation.annotators import Comparison, prefer_higher
 from selfie.evaluation.judge import Verdict, Verdicts
 from selfie.evaluation.llm_annotator import pairwise_messages, prompt_identity
-from selfie.judges.reward_model import reward_model_scores
-from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
+from selfie.judges.reward_model import rating
+from selfie.judges.verdict import VerdictPrompt, asking
 from selfie.parameters import JudgePrompt
+
+ONE_ROW = 1  # tokens of a batch: a row is never split, so each is a batch of its own
 
 
 class LocalAnnotator:
@@ -17,29 +29,23 @@ class LocalAnnotator:
 
     minds_order = True
 
-    def __init__(self, checkpoint: Checkpoint, prompt: JudgePrompt, batch_tokens: int):
-        self.checkpoint, self.prompt, self.batch_tokens = checkpoint, prompt, batch_tokens
+    def __init__(self, checkpoint: Checkpoint, prompt: JudgePrompt):
+        self.checkpoint, self.prompt = checkpoint, prompt
         self.name = checkpoint.source
-        self.identity = {"local": checkpoint.source, "revision": checkpoint.revision, **prompt_identity(prompt)}
+        self.identity = {"local": model_content(checkpoint), **prompt_identity(prompt)}
 
     def judge(self, comparisons: Sequence[Comparison]) -> Verdicts:
-        """The model's verdicts. Two comparisons of the same answers in both orders are read in one go."""
-        pairs = list(dict.fromkeys(_unordered(comparison) for comparison in comparisons))
-        if not pairs:
+        """The model's verdicts, one after the other. No model is opened where there is nothing to ask."""
+        if not comparisons:
             return
-        probabilities = verdict_probabilities(
-            self.checkpoint,
-            [pair.instruction for pair in pairs],
-            [pair.first for pair in pairs],
-            [pair.second for pair in pairs],
-            _Question(self.prompt.user, "1", "2", self.prompt),
-            self.batch_tokens,
-        ).tolist()
-        first_wins = dict(zip(pairs, probabilities, strict=True))
-        for position, comparison in enumerate(comparisons):
-            pair = _unordered(comparison)
-            straight, swapped = first_wins[pair]
-            yield position, Verdict(2 - straight if pair == comparison else 1 + swapped)
+        with asking(self.checkpoint, VerdictPrompt("", "1", "2"), ONE_ROW) as ask:
+            for position, comparison in enumerate(comparisons):
+                (log_odds,) = ask([self._question(comparison)])
+                yield position, Verdict(2 - float(expit(log_odds)))
+
+    def _question(self, comparison: Comparison) -> str:
+        """What the endpoint's judge is told, in one user's turn: not every chat template has a system's."""
+        return "\n\n".join(message["content"] for message in pairwise_messages(self.prompt, comparison))
 
 
 class RewardModelAnnotator:
@@ -47,39 +53,39 @@ class RewardModelAnnotator:
 
     minds_order = False
 
-    def __init__(self, checkpoint: Checkpoint, batch_tokens: int):
-        self.checkpoint, self.batch_tokens = checkpoint, batch_tokens
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
         self.name = checkpoint.source
-        self.identity = {"reward_model": checkpoint.source, "revision": checkpoint.revision}
+        self.identity = {"reward_model": model_content(checkpoint)}
 
     def judge(self, comparisons: Sequence[Comparison]) -> Verdicts:
-        """Each answer is scored once."""
-        answers = list(dict.fromkeys((c.instruction, answer) for c in comparisons for answer in (c.first, c.second)))
-        if not answers:
+        """The model's verdicts, one after the other. No model is opened where there is nothing to ask."""
+        if not comparisons:
             return
-        rewards = reward_model_scores(
-            self.checkpoint,
-            [instruction for instruction, _ in answers],
-            [answer for _, answer in answers],
-            self.batch_tokens,
-        ).tolist()
-        reward = dict(zip(answers, rewards, strict=True))
-        for position, comparison in enumerate(comparisons):
-            first, second = (reward[comparison.instruction, a] for a in (comparison.first, comparison.second))
-            yield position, Verdict(prefer_higher(first, second), scores=(first, second))
+        with rating(self.checkpoint, ONE_ROW) as rate:
+            for position, comparison in enumerate(comparisons):
+                first, second = rate([(comparison.instruction, a) for a in (comparison.first, comparison.second)])
+                yield position, Verdict(prefer_higher(first, second), scores=(first, second))
 
 
-@dataclass(frozen=True)
-class _Question(VerdictPrompt):
-    """The same words as the endpoint's judge gets, in one user's turn: not every chat template has a system's."""
+def model_content(checkpoint: Checkpoint) -> str:
+    """What the model is, wherever it lies: ``repository@revision``, or the SHA-256 over a local folder's files.
 
-    prompt: JudgePrompt
+    Every byte is read, once a process as long as sizes and times stay: of a model of 14 GB that takes about a minute.
 
-    def fill(self, prompt: str, response_1: str, response_2: str) -> str:
-        messages = pairwise_messages(self.prompt, Comparison(prompt, response_1, response_2))
-        return "\n\n".join(message["content"] for message in messages)
+    Raises:
+        ModelError: the folder does not exist, or is no checkpoint.
+    """
+    checkpoint.check_files()
+    folder = Path(checkpoint.source)
+    if not folder.exists():
+        return f"{checkpoint.source}@{checkpoint.revision}"
+    # The manifest of a model that the project wrote says how it was made, not what it is.
+    files = [file for file in folder.iterdir() if file.is_file() and file.name[0] != "." and file.name != MANIFEST]
+    return _sha256(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)))
 
 
-def _unordered(comparison: Comparison) -> Comparison:
-    first, second = sorted((comparison.first, comparison.second))
-    return Comparison(comparison.instruction, first, second)
+@cache
+def _sha256(files: tuple[tuple[Path, int, int], ...]) -> str:
+    listed = "".join(f"{file.name} {file_sha256(file)}\n" for file, *_ in files)
+    return hashlib.sha256(listed.encode()).hexdigest()

@@ -24,5 +24,5 @@ def open_annotator(
 
     checkpoint = Checkpoint(str(parameters.judge_model), parameters.judge_revision)
     if name == "local":
-        return LocalAnnotator(checkpoint, prompts.pairwise, parameters.batch_tokens)
-    return RewardModelAnnotator(checkpoint, parameters.batch_tokens)
+        return LocalAnnotator(checkpoint, prompts.pairwise)
+    return RewardModelAnnotator(checkpoint)

@@ -1,13 +1,11 @@
 """Batches that fit: by a budget of tokens, and halved where memory runs out all the same."""
 
-import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import torch
-
 from selfie.failures import is_out_of_memory
+from selfie.memory import free_memory
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,10 +40,3 @@ def halving(run: Callable[[list[int]], Sequence[Result]], batch: list[int]) -> l
     half = len(batch) // 2
     logger.warning("out of memory with %d rows: going on with %d; a lower batch_tokens avoids this", len(batch), half)
     return halving(run, batch[:half]) + halving(run, batch[half:])
-
-
-def free_memory() -> None:
-    """Gives back what nothing refers to any more: models and tensors hang in cycles."""
-    gc.collect()
-    if torch.accelerator.is_available():
-        torch.accelerator.empty_cache()

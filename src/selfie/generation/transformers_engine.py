@@ -16,8 +16,9 @@ from transformers import (
 )
 
 from selfie.checkpoints import Checkpoint
-from selfie.generation.batches import free_memory, halving, token_batches
+from selfie.generation.batches import halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
+from selfie.memory import free_memory
 
 DONE_SHARE = 0.25
 

@@ -1,6 +1,7 @@
 """A sequence-classification model as judge: its one logit is the reward of a conversation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +17,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.datasets.shards import Shards
 from selfie.errors import ModelError
-from selfie.generation.batches import free_memory
+from selfie.memory import free_memory
 from selfie.parameters import RewardModelParameters
 from selfie.training.checkpointing import Guard
 from selfie.training.settings import trainer_settings
@@ -41,18 +42,31 @@ def reward_model_scores(
     Raises:
         ModelError: the model has more than one label.
     """
+    answered = list(zip(prompts, responses, strict=True))
+    with rating(checkpoint, batch_tokens) as rate:
+        rewards = rate(answered) if shards is None else shards.map(rate, answered)
+    return torch.tensor(rewards, dtype=torch.float64)
+
+
+@contextmanager
+def rating(checkpoint: Checkpoint, batch_tokens: int) -> Iterator[Callable[[Sequence[tuple[str, str]]], list[float]]]:
+    """Lets a reward model be asked again and again: loaded for the first answer, its memory freed at the end.
+
+    Yields:
+        A function from (prompt, response) to rewards; it raises what :func:`reward_model_scores` does.
+    """
     tokenizer = checkpoint.load_tokenizer()
-    conversations = [_conversation(p, r) for p, r in zip(prompts, responses, strict=True)]
-    rows = [render(tokenizer, conversation, add_generation_prompt=False) for conversation in conversations]
     load = cache(lambda: _load_judge(checkpoint))  # not at all where every shard is there already
 
-    def rate(part: Sequence[list[int]]) -> list[float]:
-        return _rewards(load(), part, batch_tokens).tolist()
+    def rate(answered: Sequence[tuple[str, str]]) -> list[float]:
+        rows = [render(tokenizer, _conversation(*pair), add_generation_prompt=False) for pair in answered]
+        return _rewards(load(), rows, batch_tokens).tolist()
 
-    rewards = rate(rows) if shards is None else shards.map(rate, rows)
-    load.cache_clear()
-    free_memory()
-    return torch.tensor(rewards, dtype=torch.float64)
+    try:
+        yield rate
+    finally:
+        load.cache_clear()
+        free_memory()
 
 
 def _load_judge(checkpoint: Checkpoint) -> PreTrainedModel:

@@ -6,7 +6,8 @@ position (Zheng et al., "Judging LLM-as-a-Judge", arXiv 2306.05685, Section 3.3)
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -18,7 +19,8 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
 from selfie.errors import ConfigurationError
-from selfie.generation.batches import free_memory, token_batches
+from selfie.generation.batches import token_batches
+from selfie.memory import free_memory
 from selfie.preference.log_probs import Head
 from selfie.scoring.rows import Row, stack
 from selfie.scoring.sequence_log_probs import response_hidden
@@ -81,21 +83,36 @@ def verdict_probabilities(
         batch_tokens: tokens (rows × longest row) of one forward pass.
         shards: where finished shards of verdicts are kept until all are there; without, all is done in one piece.
     """
-    tokenizer = checkpoint.load_tokenizer()
     pairs = list(zip(prompts, responses_1, responses_2, strict=True))
     texts = [question.fill(p, a, b) for p, a, b in pairs] + [question.fill(p, b, a) for p, a, b in pairs]
-    asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]
+    with asking(checkpoint, question, batch_tokens) as ask:
+        log_odds = ask(texts) if shards is None else shards.map(ask, texts)
+    straight, swapped = torch.sigmoid(torch.tensor(log_odds, dtype=torch.float64)).chunk(2)
+    return torch.stack([straight, 1 - swapped], dim=1)
+
+
+@contextmanager
+def asking(
+    checkpoint: Checkpoint, question: VerdictPrompt, batch_tokens: int
+) -> Iterator[Callable[[Sequence[str]], list[float]]]:
+    """Lets a judge be asked again and again: it is loaded for the first question, its memory freed at the end.
+
+    Yields:
+        A function from texts, each a user's turn, to log P(first verdict) − log P(second) as the next token.
+    """
+    tokenizer = checkpoint.load_tokenizer()
     verdicts = question.token_ids(tokenizer)
     load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
 
-    def ask(part: Sequence[list[int]]) -> list[float]:
-        return _log_odds(load(), part, verdicts, batch_tokens).tolist()
+    def ask(texts: Sequence[str]) -> list[float]:
+        asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]
+        return _log_odds(load(), asked, verdicts, batch_tokens).tolist()
 
-    log_odds = ask(asked) if shards is None else shards.map(ask, asked)
-    load.cache_clear()
-    free_memory()
-    straight, swapped = torch.sigmoid(torch.tensor(log_odds, dtype=torch.float64)).chunk(2)
-    return torch.stack([straight, 1 - swapped], dim=1)
+    try:
+        yield ask
+    finally:
+        load.cache_clear()
+        free_memory()
 
 
 @torch.inference_mode()

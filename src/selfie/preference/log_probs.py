@@ -1,7 +1,8 @@
 """Log-probs of responses from hidden states, without ever holding [tokens × vocabulary] for more than one chunk.
 
-The language-model head is applied to a chunk of positions at a time; under autograd each chunk is recomputed in the
-backward pass. That is what makes extrapolation affordable: h̃ needs the logits of two models at once.
+The language-model head is applied to a chunk of positions at a time; under autograd chunks are recomputed in the
+backward pass, unless so few positions are scored that their logits may stay. That is what makes extrapolation
+affordable: h̃ needs the logits of two models at once.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig, PreTrainedModel
 
-LOGITS = 2**24  # per chunk: 64 MiB in fp32, 128 positions of a vocabulary of 128k
+LOGITS = 2**22  # per chunk: 16 MiB in fp32, which stay in a processor's cache; 32 positions of a vocabulary of 128k
+KEPT_LOGITS = 2**26  # for the backward pass: 256 MiB in fp32
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 logits [positions, vocabulary] of hidden states [positions, width]."""
-        logits = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float() * self.scale
+        logits = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float()
+        if self.scale != 1:
+            logits = logits * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
@@ -64,14 +68,18 @@ def _pick(logits: Tensor, tokens: Tensor) -> Tensor:
     return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
 
 
-def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk_logits: int = LOGITS) -> Tensor:
+def token_log_probs(
+    hidden: Tensor, tokens: Tensor, head: Head, chunk_logits: int = LOGITS, kept_logits: int = KEPT_LOGITS
+) -> Tensor:
     """Log π(token | before) at each position.
 
     Args:
         hidden: last hidden states, shape [positions, width]; position t predicts ``tokens[t]``.
         tokens: the token ids to score, shape [positions].
         head: the model's head.
-        chunk_logits: logits (positions × vocabulary) that exist at once.
+        chunk_logits: logits (positions × vocabulary) that exist at once; four times as many where the weights' gradient
+            is summed up once a chunk.
+        kept_logits: no more than so many are kept for the backward pass; else they are computed again.
 
     Returns:
         fp32 log-probs (nats), shape [positions], differentiable in ``hidden`` and the head.
@@ -80,9 +88,10 @@ def token_log_probs(hidden: Tensor, tokens: Tensor, head: Head, chunk_logits: in
     def one_chunk(hidden: Tensor, tokens: Tensor) -> Tensor:
         return _pick(head.logits(hidden), tokens)
 
-    chunk = head.positions(chunk_logits)
+    differentiable = torch.is_grad_enabled()
+    chunk = head.positions(4 * chunk_logits if differentiable else chunk_logits)
     pieces = zip(hidden.split(chunk), tokens.split(chunk), strict=True)
-    if torch.is_grad_enabled():
+    if differentiable and len(tokens) > head.positions(kept_logits):
         return torch.cat([checkpoint(one_chunk, h, t, use_reentrant=False) for h, t in pieces])
     return torch.cat([one_chunk(h, t) for h, t in pieces])
 

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
-from selfie.generation.batches import free_memory, halving, token_batches
+from selfie.generation.batches import halving, token_batches
+from selfie.memory import free_memory
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
 from selfie.scoring.attention import attending_along, share_prompts
 from selfie.scoring.rows import Row, Rows, lay_out, stack

@@ -8,7 +8,7 @@ from datasets import Dataset
 from trl import DPOConfig
 
 from selfie.checkpoints import Checkpoint
-from selfie.generation.batches import free_memory
+from selfie.memory import free_memory
 from selfie.parameters import TrainingParameters
 from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.settings import trainer_settings

@@ -28,7 +28,8 @@ from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
 from selfie.failures import is_out_of_memory
-from selfie.generation.batches import free_memory, token_batches
+from selfie.generation.batches import token_batches
+from selfie.memory import free_memory
 from selfie.parameters import TrainingParameters
 from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
 from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
