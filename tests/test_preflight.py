@@ -159,6 +159,14 @@ def test_errors_of_data_and_model_come_unwrapped(parameters, tiny_checkpoint: Ch
         check_inputs(PIPELINE, catalog(prompts, model), parameters, 1)
 
 
+def test_a_judge_that_can_not_be_read_is_refused_before_anything_runs(base: dict[str, Any], tmp_path: Path):
+    parameters = check_parameters(base, {"annotation": {"judge_model": str(tmp_path / "judge")}})
+    reads = Pipeline([Node(len, "params:annotation", "annotations")])
+    with pytest.raises(ModelError, match=r"judge.*this model folder does not exist"):
+        check_inputs(reads, DataCatalog({}), parameters, iterations=1)
+    check_inputs(Pipeline([Node(len, "params:judging", "pairs")]), DataCatalog({}), parameters, iterations=1)
+
+
 def test_an_engine_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch):
     """As if vLLM were missing: asked for by name it is an error, ``auto`` does without."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -13,7 +13,6 @@ from pluggy import PluginManager
 
 from selfie.datasets.artefact import Artefact
 from selfie.freshness import examine, provenance_of, workspace_of
-from selfie.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ class ContinuingRunner(SequentialRunner):
         hook_manager: PluginManager | None = None,
         run_id: str | None = None,
     ) -> None:
-        keep_freed_memory()
         if self.fresh:
             self._forget(pipeline, catalog)
         skipped: list[Node] = []

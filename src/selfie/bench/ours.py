@@ -1,4 +1,4 @@
-"""What this project does, stage by stage, as its pipelines call it and in memory as its runner sets it."""
+"""What this project does, stage by stage, as its pipelines call it."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,6 @@ from datasets import Dataset
 from selfie.bench.workload import SAMPLES, Loaded, Measurement, Setting, Workload, requests_of, stopwatch
 from selfie.checkpoints import Checkpoint
 from selfie.generation.engine import Request, open_engine
-from selfie.memory import keep_freed_memory
 from selfie.parameters import TrainingParameters
 from selfie.scoring.sequence_log_probs import score
 from selfie.training.train import train
@@ -18,7 +17,6 @@ BETA, BATCH_SIZE, MAX_LENGTH = 0.1, 8, 4096
 
 def generation(setting: Setting, engine: str) -> Measurement:
     """Sampling, the engine loaded and warm."""
-    keep_freed_memory()
     requests = requests_of(setting)
     with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH) as opened:
         opened.generate(requests[:2], setting.sampling)
@@ -29,7 +27,6 @@ def generation(setting: Setting, engine: str) -> Measurement:
 
 def judging(setting: Setting) -> Measurement:
     """Log-probs of all responses under two models, which are loaded and warm."""
-    keep_freed_memory()
     workload, checkpoint = Workload.load(setting), Loaded(setting.model)
     judge(checkpoint, workload.first(2), setting.batch_tokens)
     with stopwatch() as measured:
@@ -47,7 +44,6 @@ def judge(checkpoint: Checkpoint, workload: Workload, batch_tokens: int) -> list
 
 def training(setting: Setting) -> Measurement:
     """One epoch with self-refinement and de-coupled detection in every step, from loading to saving."""
-    keep_freed_memory()
     workload = Workload.load(setting)
     log_probs = judge(setting.checkpoint, workload, setting.batch_tokens)  # the judge's work, not training's
     with stopwatch() as measured:
@@ -90,7 +86,6 @@ def parameters(setting: Setting) -> TrainingParameters:
 
 def iteration(setting: Setting, engine: str) -> Measurement:
     """Sampling, judging, training, with everything that starts and loads."""
-    keep_freed_memory()
     requests = requests_of(setting)
     with stopwatch() as measured:
         with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH) as opened:
