@@ -15,7 +15,7 @@ from trl import RewardConfig, RewardTrainer
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
-from selfie.datasets.shards import Shards
+from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ModelError
 from selfie.parameters import RewardModelParameters
 from selfie.training.checkpointing import Guard
@@ -33,7 +33,7 @@ def reward_model_scores(
 
     Args:
         checkpoint: any Hugging Face sequence-classification model with one label and a chat template; loaded in bf16.
-        prompts: the user's turns, one a response.
+        prompts: the user's turns, one a response; a dataset's columns are read a shard at a time.
         responses: the answers.
         batch_tokens: tokens of one forward pass.
         shards: where finished shards of rewards are kept until all are there; without, all is done in one piece.
@@ -42,17 +42,18 @@ def reward_model_scores(
         ModelError: the model has more than one label.
     """
     tokenizer = checkpoint.load_tokenizer()
-    conversations = [_conversation(p, r) for p, r in zip(prompts, responses, strict=True)]
-    rows = [render(tokenizer, conversation, add_generation_prompt=False) for conversation in conversations]
     load = cache(lambda: _load_judge(checkpoint))  # not at all where every shard is there already
 
-    def rate(part: Sequence[list[int]]) -> list[float]:
-        return _rewards(load(), part, batch_tokens).tolist()
+    def rate(part: range) -> Dataset:
+        rows = slice(part.start, part.stop)
+        answered = zip(prompts[rows], responses[rows], strict=True)
+        conversations = [render(tokenizer, _conversation(p, r), add_generation_prompt=False) for p, r in answered]
+        return Dataset.from_dict({"reward": _rewards(load(), conversations, batch_tokens).numpy()})
 
-    rewards = rate(rows) if shards is None else shards.map(rate, rows)
+    rewards = in_shards(shards, rate, len(responses)).with_format("torch", dtype=torch.float64)["reward"][:]
     load.cache_clear()
     gc.collect()
-    return torch.tensor(rewards, dtype=torch.float64)
+    return rewards
 
 
 def _load_judge(checkpoint: Checkpoint) -> PreTrainedModel:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ConfigurationError
 from selfie.generation.batches import token_batches
 from selfie.preference.log_probs import Head
@@ -75,7 +76,7 @@ def verdict_probabilities(
 
     Args:
         checkpoint: the judge; loaded in bf16, its memory freed before the function returns.
-        prompts: the pairs' prompts.
+        prompts: the pairs' prompts; a dataset's columns are read a shard at a time.
         responses_1: one response a prompt.
         responses_2: the other.
         question: how the judge is asked.
@@ -83,19 +84,21 @@ def verdict_probabilities(
         shards: where finished shards of verdicts are kept until all are there; without, all is done in one piece.
     """
     tokenizer = checkpoint.load_tokenizer()
-    pairs = list(zip(prompts, responses_1, responses_2, strict=True))
-    texts = [question.fill(p, a, b) for p, a, b in pairs] + [question.fill(p, b, a) for p, a, b in pairs]
-    asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]
     verdicts = question.token_ids(tokenizer)
     load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
 
-    def ask(part: Sequence[list[int]]) -> list[float]:
-        return _log_odds(load(), part, verdicts, batch_tokens).tolist()
+    def ask(part: range) -> Dataset:
+        texts = []
+        for swapped, number in (divmod(row, len(prompts)) for row in part):
+            shown = (responses_2, responses_1) if swapped else (responses_1, responses_2)
+            texts.append(question.fill(prompts[number], *(responses[number] for responses in shown)))
+        asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]
+        return Dataset.from_dict({"log_odds": _log_odds(load(), asked, verdicts, batch_tokens).numpy()})
 
-    log_odds = ask(asked) if shards is None else shards.map(ask, asked)
+    log_odds = in_shards(shards, ask, 2 * len(prompts)).with_format("torch", dtype=torch.float64)["log_odds"][:]
     load.cache_clear()
     gc.collect()
-    straight, swapped = torch.sigmoid(torch.tensor(log_odds, dtype=torch.float64)).chunk(2)
+    straight, swapped = torch.sigmoid(log_odds).chunk(2)
     return torch.stack([straight, 1 - swapped], dim=1)
 
 
