@@ -1,4 +1,4 @@
-"""No stage holds all of its rows: 16 times as many may take no more memory than a few numbers a row."""
+"""No stage holds all of its rows: four times as many may take no more memory than a few numbers a row."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -20,9 +20,9 @@ from selfie.pipelines.judging.nodes import judge_responses, score_responses
 from selfie.pipelines.seeding.nodes import tokenize_pairs
 from selfie.training.pairs import add_human_pairs, with_reference
 
-FEW, MANY = 128, 2048  # rows
-SHARD_ROWS = 64
-BYTES_A_ROW = 150  # numbers; a row itself is 1,200 on the disk, and several times that as Python's lists
+FEW, MANY = 256, 1024  # rows
+SHARD_ROWS = 128
+BYTES_A_ROW = 400  # numbers, and what a shard takes (some 20 KB); the rows themselves are several thousand each
 POOLS: list[pyarrow.MemoryPool] = []  # a pool must outlive its buffers
 TEXT = " ".join(["w00"] * 60)
 JUDGING = JudgingParameters(judge="logit", length="neutral", batch_tokens=8192, shard_rows=SHARD_ROWS)

@@ -196,12 +196,12 @@ def document(counts: list[int], runs: dict[str, list[Run]]) -> dict:
 
 def show(written: dict) -> None:
     """The table, and the constants below it."""
-    sizes = [f"{count} prompts: s | ms each | MiB" for count in written["prompts"]]
-    table = Table("stage", "constant: s | MiB", *sizes)
+    table = Table("stage", "prompts", "s", "ms a prompt beyond the constant", "peak memory, MiB")
     for stage, of in written["stages"].items():
-        cells = zip(of["seconds"], of["milliseconds_a_prompt"], of["peak_mib"], strict=True)
-        constant = f"{of['constant_seconds']:.1f} | {of['constant_mib']}"
-        table.add_row(stage, constant, *(f"{s:.1f} | {each:.2f} | {mib}" for s, each, mib in cells))
+        table.add_row(stage, f"{FEW}", f"{of['constant_seconds']:.1f}", "the constant", f"{of['constant_mib']}")
+        columns = (written["prompts"], of["seconds"], of["milliseconds_a_prompt"], of["peak_mib"])
+        for prompts, seconds, each, mib in zip(*columns, strict=True):
+            table.add_row("", f"{prompts:,}", f"{seconds:.1f}", f"{each:.2f}", f"{mib}")
     console = Console()
     console.print(table)
     console.print(

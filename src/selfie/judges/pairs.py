@@ -72,7 +72,7 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
 def _best_and_worst(scored: Dataset, rewards: Tensor) -> Iterator[tuple[int, int]]:
     """Each prompt's rows of the highest and the lowest reward; the same row twice where their tokens are identical."""
     responses = scored.select_columns(["prompt_id", "response_ids"])
-    numbered = enumerate(zip(responses, map(float, rewards), strict=True))
+    numbered = enumerate(zip(responses, map(float, rewards.numpy()), strict=True))
     for _, group in groupby(numbered, key=lambda item: item[1][0]["prompt_id"]):
         numbers, answered = zip(*group, strict=True)
         samples, values = zip(*answered, strict=True)
