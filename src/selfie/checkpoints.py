@@ -14,7 +14,7 @@ from selfie.errors import ModelError
 # On a CPU oneDNN and torch's layer above it keep the code that they compile for each shape of a matrix product, 1,024
 # shapes each: 0.4 MiB a shape, so that memory would grow for hundreds of batches, whose shapes hardly ever come again.
 for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(cache, "128")
+    os.environ.setdefault(cache, "64")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 

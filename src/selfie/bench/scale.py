@@ -59,11 +59,15 @@ GENERATION = GenerationParameters(
 
 @dataclass
 class Run:
-    """One stage in one process: seconds of the imports and of the stage, bytes before it and at its peak."""
+    """One stage in one process: seconds of the imports and of the stage, bytes before it and at its peak.
+
+    The processor's seconds are those of this process, which others on the machine hardly change.
+    """
 
     imports: float
     before: int
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     peak: int = 0
 
 
@@ -76,12 +80,12 @@ def watched() -> Iterator[Run]:
         while not ended.wait(WATCH_SECONDS):
             run.peak = max(run.peak, _anonymous_memory())
 
-    watcher, started = Thread(target=watch), time.perf_counter()
+    watcher, started, processor_started = Thread(target=watch), time.perf_counter(), time.process_time()
     watcher.start()
     try:
         yield run
     finally:
-        run.seconds = time.perf_counter() - started
+        run.seconds, run.processor_seconds = time.perf_counter() - started, time.process_time() - processor_started
         ended.set()
         watcher.join()
 
@@ -174,11 +178,14 @@ def document(counts: list[int], runs: dict[str, list[Run]]) -> dict:
     """What is written; the first run of each stage is the one on a handful of prompts."""
     stages = {}
     for stage, (few, *others) in runs.items():
-        each = [1000 * (run.seconds - few.seconds) / count for run, count in zip(others, counts, strict=True)]
+        more = [run.processor_seconds - few.processor_seconds for run in others]
+        each = [1000 * seconds / count for seconds, count in zip(more, counts, strict=True)]
         stages[stage] = {
             "constant_seconds": round(few.seconds, 2),
+            "constant_processor_seconds": round(few.processor_seconds, 2),
             "seconds": [round(run.seconds, 2) for run in others],
-            "milliseconds_a_prompt": [round(value, 2) for value in each],
+            "processor_seconds": [round(run.processor_seconds, 2) for run in others],
+            "processor_milliseconds_a_prompt": [round(value, 2) for value in each],
             "constant_mib": round(few.peak / MIB),
             "peak_mib": [round(run.peak / MIB) for run in others],
         }
@@ -189,6 +196,7 @@ def document(counts: list[int], runs: dict[str, list[Run]]) -> dict:
         "prompts": counts,
         "stages": stages,
         "constant_seconds_an_iteration": round(sum(few.seconds for few, *_ in runs.values()), 2),
+        "constant_processor_seconds_an_iteration": round(sum(few.processor_seconds for few, *_ in runs.values()), 2),
         "import_seconds": round(float(np.median([run.imports for run in every])), 2),
         "import_mib": round(float(np.median([run.before for run in every])) / MIB),
     }
@@ -196,16 +204,18 @@ def document(counts: list[int], runs: dict[str, list[Run]]) -> dict:
 
 def show(written: dict) -> None:
     """The table, and the constants below it."""
-    table = Table("stage", "prompts", "s", "ms a prompt beyond the constant", "peak memory, MiB")
+    table = Table("stage", "prompts", "s", "processor s", "ms a prompt", "peak, MiB")
     for stage, of in written["stages"].items():
-        table.add_row(stage, f"{FEW}", f"{of['constant_seconds']:.1f}", "the constant", f"{of['constant_mib']}")
-        columns = (written["prompts"], of["seconds"], of["milliseconds_a_prompt"], of["peak_mib"])
-        for prompts, seconds, each, mib in zip(*columns, strict=True):
-            table.add_row("", f"{prompts:,}", f"{seconds:.1f}", f"{each:.2f}", f"{mib}")
+        constant = [f"{of['constant_seconds']:.1f}", f"{of['constant_processor_seconds']:.1f}", "constant"]
+        table.add_row(stage, f"{FEW}", *constant, f"{of['constant_mib']}")
+        columns = ("seconds", "processor_seconds", "processor_milliseconds_a_prompt", "peak_mib")
+        for prompts, *values, mib in zip(written["prompts"], *(of[name] for name in columns), strict=True):
+            table.add_row("", f"{prompts:,}", *(f"{value:.1f}" for value in values), f"{mib}")
     console = Console()
     console.print(table)
     console.print(
-        f"constant: {written['constant_seconds_an_iteration']} s an iteration, "
+        f"constant: {written['constant_seconds_an_iteration']} s an iteration "
+        f"({written['constant_processor_seconds_an_iteration']} of the processor), "
         f"imports {written['import_seconds']} s a run and {written['import_mib']} MiB"
     )
 

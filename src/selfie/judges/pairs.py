@@ -40,7 +40,7 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
         raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
     if len(rows) < len(every):
         logger.warning("%d prompts gave no pair: their samples are identical", len(every) - len(rows))
-    values = rewards.numpy()[rows]
+    values = rewards.double().numpy()[rows]
     margins = values[:, 0] - values[:, 1]
     weights = margin_weights(torch.from_numpy(margins)).numpy() if weighting == "margin" else np.ones_like(margins)
 
