@@ -167,7 +167,7 @@ def follow(process: int, descriptor: int, choose: Any) -> Attempt:
 
 def committed_work(folder: Path) -> set[str]:
     """Shards and checkpoints that are on the disk and verify, whatever the run believes."""
-    found = [*folder.glob("06_models/**/.workspace*/**/[0-9]*.json"), *folder.glob("06_models/**/checkpoint-*")]
+    found = [*folder.glob("06_models/**/.workspace*/**/shard-*"), *folder.glob("06_models/**/checkpoint-*")]
     return {str(path) for path in found if verifies(path)}
 
 

@@ -11,6 +11,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from rich.console import Console
 
+from selfie.datasets import rows
 from selfie.runner import ContinuingRunner
 from selfie.status import status_table
 
@@ -178,18 +179,16 @@ def test_the_status_command_takes_the_parameters_of_a_run(monkeypatch):
 
 def test_status_knows_what_is_half_done(data: Path, monkeypatch):
     """The run dies in the second shard of the judging, and in the training's fourth step."""
-    from selfie.datasets import shards
-
     shutil.rmtree(data / "04_feature/test/iteration_1/scored_responses")
-    commit_file, calls = shards.commit_file, []
+    commit_folder, calls = rows.commit_folder, []
 
-    def dying(path, write):
+    def dying(path, write, provenance):
         if len(calls) == 5:
             raise KeyboardInterrupt
         calls.append(path)
-        commit_file(path, write)
+        commit_folder(path, write, provenance)
 
-    monkeypatch.setattr(shards, "commit_file", dying)
+    monkeypatch.setattr(rows, "commit_folder", dying)
     with pytest.raises(KeyboardInterrupt):
         go_on("judging")
     line = row(status(), "iteration_1", "judging")

@@ -31,15 +31,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
     """The shard that is being computed is given up, what was committed stays, and the process is gone in no time."""
 
-    def compute(items) -> list[int]:
-        if 4 in items:
+    def compute(rows: range) -> Dataset:
+        if 4 in rows:
             (tmp_path / "computing").touch()
             time.sleep(60)
-        return list(items)
+        return Dataset.from_dict({"row": rows})
 
     def work() -> None:
         with orderly_exit():
-            Shards(tmp_path, 2).map(compute, range(8))
+            Shards(tmp_path, 2).map(compute, 8)
 
     child = os.fork()
     if child == 0:
@@ -54,7 +54,7 @@ def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
     os.kill(child, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 10
-    assert [is_committed(tmp_path / f"00000{number}.json") for number in range(4)] == [True, True, False, False]
+    assert [is_committed(tmp_path / f"shard-00000{number}") for number in range(4)] == [True, True, False, False]
 
 
 def test_a_training_that_does_not_come_to_the_end_of_its_step_is_ended(tmp_path: Path):

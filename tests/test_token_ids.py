@@ -1,7 +1,7 @@
 """From sampling to training only the sampled token ids count, never the text they decode to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,14 +14,13 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import selfie.scoring.rows
 from selfie.checkpoints import Checkpoint
 from selfie.datasets import RowsDataset
 from selfie.parameters import GenerationParameters, JudgingParameters, TrainingParameters
 from selfie.pipelines.generation.nodes import generate_responses
 from selfie.pipelines.judging.nodes import judge_responses, score_responses
 from selfie.pipelines.training.nodes import train_policy
-from selfie.scoring.rows import lay_out, prompt_sharing
+from selfie.scoring.rows import lay_out
 
 LETTERS, SPECIALS = "abcdefgh", ["<pad>", "<eos>", "<user>", "<assistant>"]
 PROMPTS, SAMPLES, BETA = 12, 3, 0.1
@@ -98,19 +97,10 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
-def eager_sharing() -> Iterator[None]:
-    """Models as small as these would share no prompt, for it saves them little."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selfie.scoring.rows, "ATTENTION_SLOWNESS", 0.01)
-        yield
-
-
-@pytest.fixture(scope="module")
 def stages(
     make_checkpoint: Callable[..., Checkpoint],
     lossy_tokenizer: PreTrainedTokenizerFast,
     tmp_path_factory,
-    eager_sharing,
 ) -> Stages:
     """One iteration by the pipelines' own nodes."""
     folder: Path = tmp_path_factory.mktemp("stages")
@@ -136,9 +126,17 @@ def stages(
     return Stages(prompts, responses, scored, pairs, log, read, models)
 
 
-def rows_of(batches: Iterable[torch.Tensor]) -> Counter:
-    """Every row that a model read, without padding at the end (id 0)."""
-    return whole(row for batch in batches for row in batch.tolist())
+def rows_of(batches: Iterable[torch.Tensor], expected: Counter) -> Counter:
+    """Every row that a model read, end to end in lines; what is none of the expected ones stays in one piece."""
+    rows: Counter = Counter()
+    longest_first = sorted(expected, key=len, reverse=True)
+    for line in (tuple(line) for batch in batches for line in batch.tolist()):
+        rest = line
+        while rest:
+            row = next((row for row in longest_first if rest[: len(row)] == row), rest)
+            rows[row] += 1
+            rest = rest[len(row) :]
+    return rows
 
 
 def whole(rows: Iterable[list[int]]) -> Counter:
@@ -151,9 +149,9 @@ def whole(rows: Iterable[list[int]]) -> Counter:
     return counter
 
 
-def shared(model: PreTrainedModel, prompts: list[list[int]], responses: list[list[int]]) -> list[list[int]]:
-    """Each prompt once, with those of its responses that share its row."""
-    rows = lay_out(prompts, responses, prompt_sharing(model, longest=64))
+def shared(prompts: list[list[int]], responses: list[list[int]]) -> list[list[int]]:
+    """Each prompt once, with all of its responses."""
+    rows = lay_out(prompts, responses, sharing=True)
     assert len(rows) < len(prompts)
     return [[*row.prompt, *(token for response in row.responses for token in response)] for row in rows]
 
@@ -188,8 +186,8 @@ def test_sampling_keeps_what_the_model_spoke(stages: Stages, lossy_tokenizer: Pr
 def test_both_models_score_what_was_sampled(stages: Stages):
     """Policy and initial model read exactly prompt and sampled ids; the log-probs are those of the ids (1e-4)."""
     prompts, responses = stages.responses["prompt_ids"][:], stages.responses["response_ids"][:]
-    expected = whole(shared(stages.models["policy"], prompts, responses))
-    assert [rows_of(batches) for batches in stages.read["scored"]] == [expected, expected]
+    expected = whole(shared(prompts, responses))
+    assert [rows_of(batches, expected) for batches in stages.read["scored"]] == [expected, expected]
     for before, row in zip(stages.responses, stages.scored, strict=True):
         assert before.items() <= row.items()
         for name in ("policy", "initial"):
@@ -230,6 +228,6 @@ def test_training_reads_the_sampled_ids(stages: Stages):
     """The policy each pair once, and the reference, from which the detector extrapolates, the same."""
     prompts = [pair["prompt_ids"] for pair in stages.pairs for _ in range(2)]
     responses = [pair[f"{side}_ids"] for pair in stages.pairs for side in ("chosen", "rejected")]
-    expected = whole(shared(stages.models["policy"], prompts, responses))
-    assert [rows_of(batches) for batches in stages.read["log"]] == [expected, expected]
+    expected = whole(shared(prompts, responses))
+    assert [rows_of(batches, expected) for batches in stages.read["log"]] == [expected, expected]
     assert sorted(stages.log["pair"][:]) == list(range(PROMPTS))

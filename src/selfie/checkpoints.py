@@ -1,6 +1,7 @@
 """Handles on model checkpoints: nodes pass a folder, never a torch module."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from selfie.errors import ModelError
 
+# On a CPU oneDNN and torch's layer above it keep the code that they compile for each shape of a matrix product, 1,024
+# shapes each: 0.4 MiB a shape, so that memory would grow for hundreds of batches, whose shapes hardly ever come again.
+for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(cache, "64")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 

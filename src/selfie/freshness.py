@@ -86,7 +86,7 @@ def progress(workspace: Path) -> str | None:
     """What a killed run has left: ``3/12 shards``, ``40/120 optimiser steps``; None where there is nothing."""
     parts = []
     for plan in sorted(workspace.glob("**/shards-of-*")):
-        done = len(list(plan.parent.glob("[0-9]*.json")))
+        done = len(list(plan.parent.glob("shard-*")))
         parts.append(f"{done}/{plan.name.removeprefix('shards-of-')} shards")
     checkpoints = [folder for folder in workspace.glob("checkpoint-*") if is_committed(folder)]
     states = [json.loads((folder / "trainer_state.json").read_text()) for folder in checkpoints]

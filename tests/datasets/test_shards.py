@@ -1,16 +1,15 @@
 """Shards: what is committed is never computed again, and a resumed piece of work equals an uninterrupted one."""
 
-import json
 import logging
 import os
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
+from selfie.datasets.rows import RowsDataset
 from selfie.datasets.shards import Shards
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
@@ -18,45 +17,48 @@ from selfie.generation.transformers_engine import TransformersEngine
 
 
 class Squares:
-    """Counts what it computes; dies a real death at the item that it is told."""
+    """Counts what it computes; dies a real death at the row that it is told."""
 
     def __init__(self, deadly: int | None = None):
         self.deadly = deadly
         self.computed: list[int] = []
 
-    def __call__(self, items: Sequence[int]) -> list[int]:
-        if self.deadly in items:
+    def __call__(self, rows: range) -> Dataset:
+        if self.deadly in rows:
             os.kill(os.getpid(), signal.SIGKILL)
-        self.computed.extend(items)
-        return [item**2 for item in items]
+        self.computed.extend(rows)
+        return Dataset.from_dict({"square": [row**2 for row in rows]})
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_killed_process_redoes_its_last_shard_only(tmp_path: Path):
-    """10 items in shards of 3; the process is killed in the third."""
+    """10 rows in shards of 3; the process is killed in the third."""
     child = os.fork()
     if child == 0:
-        Shards(tmp_path, 3).map(Squares(deadly=7), range(10))
+        Shards(tmp_path, 3).map(Squares(deadly=7), 10)
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     again = Squares()
-    assert Shards(tmp_path, 3).map(again, range(10)) == [number**2 for number in range(10)]
+    assert Shards(tmp_path, 3).map(again, 10)["square"][:] == [number**2 for number in range(10)]
     assert again.computed == [6, 7, 8, 9]
     third = Squares()
-    assert Shards(tmp_path, 3).map(third, range(10)) == [number**2 for number in range(10)]
+    assert Shards(tmp_path, 3).map(third, 10)["square"][:] == [number**2 for number in range(10)]
     assert third.computed == []
 
 
-@pytest.mark.parametrize("damage", ["[0, 1, 5]", "[0, 1", ""])
-def test_a_damaged_shard_is_set_aside_and_computed_anew(tmp_path: Path, caplog, damage: str):
-    Shards(tmp_path, 3).map(Squares(), range(6))
-    (tmp_path / "000000.json").write_text(damage)
+@pytest.mark.parametrize("damage", [b"same size", b"shorter", b""])
+def test_a_damaged_shard_is_set_aside_and_computed_anew(tmp_path: Path, caplog, damage: bytes):
+    Shards(tmp_path, 3).map(Squares(), 6)
+    file = tmp_path / "shard-000000/data-00000-of-00001.arrow"
+    whole = file.read_bytes()
+    file.write_bytes(damage + whole[len(damage) :] if damage == b"same size" else damage)
     again = Squares()
     with caplog.at_level(logging.WARNING):
-        assert Shards(tmp_path, 3).map(again, range(6)) == [0, 1, 4, 9, 16, 25]
+        assert Shards(tmp_path, 3).map(again, 6)["square"][:] == [0, 1, 4, 9, 16, 25]
     assert again.computed == [0, 1, 2]
-    if len(damage) == len(json.dumps([0, 1, 4])):  # else its size says already that it is not committed
-        assert "000000.json is damaged: set aside" in caplog.text
+    assert file.read_bytes() == whole
+    if damage == b"same size":  # else its size says already that it is not committed
+        assert "shard-000000 is damaged: set aside" in caplog.text
 
 
 def test_interrupted_sampling_goes_on_with_the_same_batches(tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch):
@@ -65,8 +67,9 @@ def test_interrupted_sampling_goes_on_with_the_same_batches(tiny_checkpoint: Che
         [{"prompt_id": str(n), "messages": [{"role": "user", "content": f"t{n}a " * (n + 1)}]} for n in range(6)]
     )
 
-    def sample(folder: Path) -> list[dict]:
-        return sample_responses(
+    def sample(folder: Path) -> tuple[list[dict], str | None]:
+        """The rows, and the version of the artefact that is made of them: its bytes."""
+        rows = sample_responses(
             tiny_checkpoint,
             prompts,
             2,
@@ -78,6 +81,9 @@ def test_interrupted_sampling_goes_on_with_the_same_batches(tiny_checkpoint: Che
             seed=0,
             shards=Shards(folder, 5),
         )
+        artefact = RowsDataset(str(tmp_path / "responses"))
+        artefact.save(rows)
+        return rows.to_list(), artefact.version()
 
     drawn: list[int] = []
     generate = TransformersEngine.generate

@@ -1,6 +1,7 @@
 """The judge that is asked in words, against its full next-token distribution."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from string import Formatter
@@ -105,7 +106,7 @@ def test_verdicts_in_shards_are_asked_once(fp32_checkpoint: Checkpoint, tmp_path
     shards = Shards(tmp_path, 5)
     first = verdict_probabilities(fp32_checkpoint, PROMPTS, FIRST, SECOND, ASK, 10_000, shards)
     torch.testing.assert_close(first, together, atol=1e-5, rtol=0)
-    (tmp_path / "000001.json").unlink()
+    shutil.rmtree(tmp_path / "shard-000001")
     sizes: list[int] = []
     ask = verdict._log_odds
 

@@ -58,15 +58,16 @@ def test_positions_of_a_chunk_by_hand():
 
 
 @pytest.mark.parametrize("chunk", [1, 5, POSITIONS, 1024])
+@pytest.mark.parametrize("kept", [1, 1024 * VOCABULARY])
 @pytest.mark.parametrize("scales", [{}, {"scale": 0.3}, {"softcap": 2.0}, {"scale": 2.0, "softcap": 5.0}])
-def test_values_and_gradients_equal_the_full_softmax(chunk: int, scales: dict[str, float]):
-    """With weights that differ by position, so that a gradient sent to the wrong one shows."""
+def test_values_and_gradients_equal_the_full_softmax(chunk: int, kept: int, scales: dict[str, float]):
+    """With weights that differ by position, so that a gradient sent to the wrong one shows; logits kept or not."""
     weights = torch.linspace(-1, 2, POSITIONS)
     results = []
     for chunked in (True, False):
         hidden, head = random_hidden(0), random_head(1, **scales)
         values = (
-            token_log_probs(hidden, TOKENS, head, chunk * VOCABULARY)
+            token_log_probs(hidden, TOKENS, head, chunk * VOCABULARY, kept)
             if chunked
             else naive_log_probs(naive_logits(hidden, head))
         )
@@ -199,7 +200,7 @@ def score_only(hidden: torch.Tensor, tokens: torch.Tensor, head: Head) -> None:
 
 
 def forward_and_backward(hidden: torch.Tensor, tokens: torch.Tensor, head: Head) -> None:
-    token_log_probs(hidden, tokens, head, BUDGET).sum().backward()
+    token_log_probs(hidden, tokens, head, BUDGET, kept_logits=BUDGET).sum().backward()
 
 
 def extrapolate(hidden: torch.Tensor, tokens: torch.Tensor, head: Head) -> None:

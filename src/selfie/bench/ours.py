@@ -37,7 +37,8 @@ def judging(setting: Setting) -> Measurement:
 def judge(checkpoint: Checkpoint, workload: Workload, batch_tokens: int) -> list[float]:
     """The policy's log-probs; the initial model's are computed too."""
     policy, _ = (
-        score(checkpoint, workload.prompts, workload.responses, batch_tokens, name) for name in ("policy", "initial")
+        score(checkpoint, workload.prompts, workload.responses, batch_tokens, name).tolist()
+        for name in ("policy", "initial")
     )
     return policy
 

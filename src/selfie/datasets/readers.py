@@ -1,12 +1,13 @@
 """Rows of JSONL, JSON, CSV and Parquet files, numbered; what is wrong with a single row does not hide the others."""
 
+import codecs
 import csv
 import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 import pyarrow
@@ -16,6 +17,7 @@ from selfie.errors import DataError
 
 Row = dict[str, Any]
 LONGEST_FIELD = 2**31 - 1  # the csv module's own limit is 128 KiB; what is too long is said of the row, not of the file
+PARQUET_ROWS = 1000  # at once
 
 
 class Problem(NamedTuple):
@@ -30,6 +32,8 @@ class Problem(NamedTuple):
 def read_file(path: str) -> Iterator[tuple[int, Row | Problem]]:
     """The file's rows in order; text files count lines from 1, the others rows from 0.
 
+    JSONL and Parquet are read as the rows are asked for, JSON and CSV as a whole.
+
     Args:
         path: local, or any URL that fsspec reads; ``.gz`` at its end is unpacked.
 
@@ -41,18 +45,18 @@ def read_file(path: str) -> Iterator[tuple[int, Row | Problem]]:
         raise DataError(path, f"the format {suffix!r} is not known", f"use one of {', '.join(READERS)}")
     try:
         with fsspec.open(path, "rb", compression="infer") as stream:
-            content = stream.read()
+            yield from READERS[suffix](path, stream)
     except FileNotFoundError as error:
         raise DataError(path, "the file does not exist", "create it, or name another one in the catalog") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(path, f"it can't be read ({error})", "name a file that can be read in the catalog") from error
-    yield from READERS[suffix](path, content)
 
 
-def _read_jsonl(path: str, content: bytes) -> Iterator[tuple[int, Row | Problem]]:
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            yield number, _json_row(number, line)
+def _read_jsonl(path: str, stream: BinaryIO) -> Iterator[tuple[int, Row | Problem]]:
+    for number, line in enumerate(stream, start=1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if content.strip():
+            yield number, _json_row(number, content.removesuffix(b"\n"))
 
 
 def _json_row(number: int, line: bytes) -> Row | Problem:
@@ -67,9 +71,9 @@ def _json_row(number: int, line: bytes) -> Row | Problem:
     return row
 
 
-def _read_json(path: str, content: bytes) -> Iterator[tuple[int, Row]]:
+def _read_json(path: str, stream: BinaryIO) -> Iterator[tuple[int, Row]]:
     try:
-        rows = json.loads(_decode(path, content))
+        rows = json.loads(_decode(path, stream.read()))
     except (ValueError, RecursionError) as error:
         raise DataError(path, f"it is not JSON ({error})", "write a list of objects, or use .jsonl") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -77,9 +81,9 @@ def _read_json(path: str, content: bytes) -> Iterator[tuple[int, Row]]:
     yield from enumerate(rows)
 
 
-def _read_csv(path: str, content: bytes) -> Iterator[tuple[int, Row]]:
+def _read_csv(path: str, stream: BinaryIO) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(LONGEST_FIELD)
-    reader = csv.DictReader(io.StringIO(_decode(path, content), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(_decode(path, stream.read()), newline=""), strict=True)
     try:
         for row in reader:
             yield reader.line_num, row
@@ -89,12 +93,12 @@ def _read_csv(path: str, content: bytes) -> Iterator[tuple[int, Row]]:
         ) from error
 
 
-def _read_parquet(path: str, content: bytes) -> Iterator[tuple[int, Row]]:
+def _read_parquet(path: str, stream: BinaryIO) -> Iterator[tuple[int, Row]]:
     try:
-        rows = pyarrow.parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
+        batches = pyarrow.parquet.ParquetFile(stream).iter_batches(PARQUET_ROWS)
+        yield from enumerate(row for batch in batches for row in batch.to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(path, f"it is not a Parquet file that can be read ({error})", "write it again") from error
-    yield from enumerate(rows)
 
 
 def _decode(path: str, content: bytes) -> str:
@@ -105,7 +109,7 @@ def _decode(path: str, content: bytes) -> str:
         raise DataError(f"{path}, row {row}", "it is not UTF-8", "save the file as UTF-8") from error
 
 
-READERS: dict[str, Callable[[str, bytes], Iterator[tuple[int, Row | Problem]]]] = {
+READERS: dict[str, Callable[[str, BinaryIO], Iterator[tuple[int, Row | Problem]]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,

@@ -10,10 +10,10 @@ import random
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
-from datasets import Dataset, load_dataset
+from datasets import Dataset, concatenate_datasets, load_dataset
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
 
@@ -25,7 +25,9 @@ from selfie.randomness import derive_seed
 from selfie.redaction import redact
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 SHOWN_ERRORS = 5
+CONVERTED_ROWS = 1000
 ROLES = ("system", "user", "assistant")
 LONGEST_TEXT = 1_000_000  # characters; no model's context holds a quarter of it
 # The control characters of Unicode, but for those that are white space: no text needs them, terminals obey them.
@@ -99,7 +101,9 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         rows = [row for row in rows if row["row"] not in left_out]
         if not rows:
             raise DataError(self.source, "no row is left", "mend the rows that are set aside, or bring more")
-        return Dataset.from_list(rows)
+        # A few at a time: datasets copies what it converts, several times over.
+        parts = (rows[first : first + CONVERTED_ROWS] for first in range(0, len(rows), CONVERTED_ROWS))
+        return concatenate_datasets(list(map(Dataset.from_list, parts)))
 
     def inspect(self) -> tuple[list[Row], list[Problem]]:
         """All rows that can be used alone, in the project's form, and what is wrong with the others or between rows.
@@ -107,14 +111,8 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         Raises:
             DataError: the file as a whole can't be used.
         """
-        numbered = list(self._read())
-        if self._shuffle_seed is not None:
-            random.Random(self._shuffle_seed).shuffle(numbered)
-        numbered = numbered[slice(*self._rows)] if self._rows else numbered
-        if not numbered:
-            raise DataError(self.source, "there are no rows", "add at least one, or name another file in the catalog")
         rows, problems = [], []
-        for number, row in numbered:
+        for number, row in self._read():
             if isinstance(row, Problem):
                 problems.append(row)
                 continue
@@ -122,6 +120,8 @@ class RecordDataset(AbstractDataset[None, Dataset]):
                 rows.append({**self.check({k: row.get(v) for k, v in self._columns.items()}), "row": number})
             except ValueError as error:
                 problems.append(Problem(number, *error.args))
+        if not rows and not problems:
+            raise DataError(self.source, "there are no rows", "add at least one, or name another file in the catalog")
         rows = self._select(rows)
         if self._share is not None:  # a row that can't be used has no prompt; each counts in one share
             problems = [problem for problem in problems if self._is_in_share(str(problem.row))]
@@ -170,10 +170,20 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         return []
 
     def _read(self) -> Iterator[tuple[int, Row | Problem]]:
+        """Those of ``rows``, in the order of ``shuffle_seed``; a hub dataset's are read from the disk one at a time."""
         if self._hub is not None:
-            yield from enumerate(load_dataset(self._hub, split=self._split, revision=self._revision))
-        else:
+            hub = load_dataset(self._hub, split=self._split, revision=self._revision)
+            yield from ((number, hub[number]) for number in self._chosen(range(len(hub))))
+        elif self._shuffle_seed is None and self._rows is None:
             yield from read_file(str(self._filepath))
+        else:
+            yield from self._chosen(read_file(str(self._filepath)))
+
+    def _chosen(self, numbered: Iterable[Item]) -> list[Item]:
+        every = list(numbered)
+        if self._shuffle_seed is not None:
+            random.Random(self._shuffle_seed).shuffle(every)
+        return every[slice(*self._rows)] if self._rows else every
 
     def version(self) -> str | None:
         """Of a local file's bytes, of a remote one's listing, of the hub's revision; and of what is read of them."""

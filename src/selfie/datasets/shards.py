@@ -1,19 +1,17 @@
-"""Long work in shards of consecutive rows: a killed run redoes only the shard that it was in."""
+"""Long work in shards of consecutive rows: memory holds one of them, and a killed run redoes only that one."""
 
-import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from datasets import Dataset, concatenate_datasets
 from kedro.io import DatasetError
 
-from selfie.datasets.commit import commit_file, is_committed, set_aside, verify
+from selfie.datasets.commit import is_committed, set_aside
+from selfie.datasets.rows import RowsDataset
 
 logger = logging.getLogger(__name__)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -31,45 +29,43 @@ class Shards:
         """Shards of a second piece of work in the same folder."""
         return Shards(self.folder / name, self.rows)
 
-    def map(self, compute: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
-        """``compute`` of every shard's items, in order; each shard is committed, and read if it is there already.
+    def map(self, compute: Callable[[range], Dataset], count: int) -> Dataset:
+        """``compute`` of every shard's row numbers, in order; each is committed, and read if it is there already.
 
         Args:
-            compute: from a shard's items to as many results, of what JSON can hold.
-            items: all of them.
+            compute: from the numbers of a shard's rows to their results, of the same columns in every shard.
+            count: how many rows there are.
+
+        Returns:
+            All results, memory-mapped from the shards' files.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        files = [self.folder / f"{first // self.rows:06d}.json" for first in range(0, len(items), self.rows)]
+        files = [self.folder / f"shard-{first // self.rows:06d}" for first in range(0, count, self.rows)]
         (self.folder / f"shards-of-{len(files)}").touch()
-        committed = [_read(file) for file in files]
-        if any(part is not None for part in committed):
-            count = sum(part is not None for part in committed)
-            logger.info("%d of %d shards are committed: the others follow", count, len(files))
-        results: list[Result] = []
-        for number, (file, part) in enumerate(zip(files, committed, strict=True)):
-            results.extend(self._compute(compute, items, number, file) if part is None else part)
-        return results
-
-    def _compute(
-        self, compute: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], number: int, file: Path
-    ) -> list[Result]:
-        logger.debug("computing %s", file)
-        part = compute(items[number * self.rows : (number + 1) * self.rows])
-        commit_file(file, lambda new: _write(new, part))
-        logger.debug("committed %s", file)
-        return part
+        parts = [_read(file) for file in files]
+        if any(part is not None for part in parts):
+            committed = sum(part is not None for part in parts)
+            logger.info("%d of %d shards are committed: the others follow", committed, len(files))
+        for number, file in enumerate(files):
+            if parts[number] is None:
+                logger.debug("computing %s", file)
+                shard = RowsDataset(str(file))
+                shard.save(compute(range(count)[number * self.rows : (number + 1) * self.rows]))
+                parts[number] = shard.load()
+                logger.debug("committed %s", file)
+        return concatenate_datasets(parts)
 
 
-def _write(file: Path, part: list) -> None:
-    file.write_text(json.dumps(part))
+def in_shards(shards: Shards | None, compute: Callable[[range], Dataset], count: int) -> Dataset:
+    """``shards.map(compute, count)``; without shards, all in one piece and in memory."""
+    return compute(range(count)) if shards is None else shards.map(compute, count)
 
 
-def _read(file: Path) -> list | None:
+def _read(file: Path) -> Dataset | None:
     if not is_committed(file):
         return None
     try:
-        verify(file)
+        return RowsDataset(str(file)).load()
     except DatasetError:
         logger.warning("%s is damaged: set aside as %s, and computed anew", file, set_aside(file))
         return None
-    return json.loads(file.read_text())

@@ -61,31 +61,36 @@ def rejudge(
     if len(pairs) > REJUDGED_PAIRS:
         rng = np.random.default_rng(derive_seed(seed, "rejudging"))
         pairs = pairs.select(np.sort(rng.choice(len(pairs), REJUDGED_PAIRS, replace=False)))
-    known = {
-        (tuple(prompt), tuple(response)): log_prob
-        for prompt, response, log_prob in zip(
-            scored["prompt_ids"], scored["response_ids"], scored["initial_log_prob"], strict=True
-        )
-    }
     responses = Dataset.from_list(
         [
             {
                 **{name: pair[name] for name in ("prompt_id", "prompt", "prompt_ids")},
                 "response": pair[side],
                 "response_ids": pair[f"{side}_ids"],
-                "initial_log_prob": known[tuple(pair["prompt_ids"]), tuple(pair[f"{side}_ids"])],
             }
             for pair in pairs
             for side in ("chosen", "rejected")
         ]
     )
+    wanted = {_key(row) for row in responses}
+    known = {
+        key: row["initial_log_prob"]
+        for row in scored.select_columns(["prompt_ids", "response_ids", "initial_log_prob"])
+        if (key := _key(row)) in wanted
+    }
+    responses = responses.add_column("initial_log_prob", [known[_key(row)] for row in responses])
     if parameters.judge != "llm":
         parameters = parameters.model_copy(update={"judge": "logit"})
-        prompts, sampled = responses["prompt_ids"][:], responses["response_ids"][:]
+        prompts, sampled = responses["prompt_ids"], responses["response_ids"]
         log_probs = score(policy, prompts, sampled, parameters.batch_tokens, "next policy")
         responses = responses.add_column("policy_log_prob", log_probs)
     rewards = response_rewards(responses, parameters, beta, None, policy).numpy()
     return Dataset.from_dict({"pair": pairs["pair"][:], "next_margin": rewards[::2] - rewards[1::2]})
+
+
+def _key(row: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which response to which prompt it is."""
+    return tuple(row["prompt_ids"]), tuple(row["response_ids"])
 
 
 def flips(next_margins: Sequence[float]) -> dict[str, Any]:

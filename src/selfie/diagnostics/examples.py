@@ -1,12 +1,12 @@
 """A few pairs to read: where the judge is surest, where it is least sure, what the detector flagged."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 EXAMPLES = 3  # of each kind
 
 
-def flagged_pairs(log: Sequence[Mapping[str, Any]]) -> set[int]:
+def flagged_pairs(log: Iterable[Mapping[str, Any]]) -> set[int]:
     """The pairs that the detector flagged in any epoch."""
     return {entry["pair"] for entry in log if entry["flagged"]}
 
@@ -26,12 +26,13 @@ def pick_examples(
         without an annotator the smallest margins) and ``flagged`` (those with the smallest margins first), each with
         ``wrong`` (None where nobody knows).
     """
-    ordered = sorted(pairs, key=lambda pair: -pair["margin"])
-    mistakes = [pair for pair in ordered if wrong.get(pair["pair"])]
+    margins = {number: (-pair["margin"], pair["pair"]) for number, pair in enumerate(pairs)}
+    ordered = sorted(margins, key=lambda number: margins[number][0])
+    mistakes = [number for number in ordered if wrong.get(margins[number][1])]
     kinds = {
         "best": ordered,
         "worst": mistakes if wrong else ordered[::-1],
-        "flagged": [pair for pair in ordered[::-1] if pair["pair"] in flagged],
+        "flagged": [number for number in ordered[::-1] if margins[number][1] in flagged],
     }
     return [
         {
@@ -40,5 +41,5 @@ def pick_examples(
             "wrong": wrong.get(pair["pair"]),
         }
         for kind, members in kinds.items()
-        for pair in members[:EXAMPLES]
+        for pair in (pairs[number] for number in members[:EXAMPLES])
     ]

@@ -1,12 +1,13 @@
 """How right are the self-made labels, and does the detector find the wrong ones? Needs a gold annotator."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from selfie.judges.gold import Scorer
 
 
-def audit_labels(pairs: Sequence[dict[str, Any]], log: Sequence[dict[str, Any]], scorer: Scorer) -> dict[str, Any]:
+def audit_labels(pairs: Iterable[dict[str, Any]], log: Iterable[dict[str, Any]], scorer: Scorer) -> dict[str, Any]:
     """Label accuracy and the detector's precision and recall, all as fractions.
 
     Args:
@@ -21,15 +22,14 @@ def audit_labels(pairs: Sequence[dict[str, Any]], log: Sequence[dict[str, Any]],
         are over the pairs the detector was asked about. None where there is nothing to divide by.
     """
     wrong = wrong_labels(pairs, scorer)
-    questioned = [entry for entry in log if not entry["trusted"] and entry["pair"] in wrong]
-    flagged = [entry for entry in questioned if entry["flagged"]]
-    mistaken = [entry for entry in questioned if wrong[entry["pair"]]]
-    caught = sum(wrong[entry["pair"]] for entry in flagged)
+    asked = (entry for entry in log if not entry["trusted"] and entry["pair"] in wrong)
+    count = Counter((wrong[entry["pair"]], entry["flagged"]) for entry in asked)
+    caught, mistaken = count[True, True], count[True, True] + count[True, False]
     return {
         "label_accuracy": _share(sum(not value for value in wrong.values()), len(wrong)),
-        "noise_precision": _share(caught, len(flagged)),
-        "noise_recall": _share(caught, len(mistaken)),
-        "noise_base_error": _share(len(mistaken), len(questioned)),
+        "noise_precision": _share(caught, caught + count[False, True]),
+        "noise_recall": _share(caught, mistaken),
+        "noise_base_error": _share(mistaken, count.total()),
     }
 
 

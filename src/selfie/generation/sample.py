@@ -1,16 +1,18 @@
 """From prompts to rows of sampled responses."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
 from selfie.generation.engine import Engine, Request, Sampling, open_engine
 from selfie.randomness import derive_seed
@@ -30,7 +32,7 @@ def sample_responses(
     purpose: str,
     seed: int,
     shards: Shards | None = None,
-) -> list[dict[str, Any]]:
+) -> Dataset:
     """Draws ``samples`` responses a prompt; the same prompt, purpose and seed always give the same ones.
 
     Args:
@@ -53,34 +55,44 @@ def sample_responses(
         DataError: no prompt fits.
     """
     tokenizer = checkpoint.load_tokenizer()
-    rows: list[dict[str, Any]] = []
-    for prompt in prompts:
-        prompt_ids = render(tokenizer, prompt["messages"])
-        if len(prompt_ids) + sampling.max_new_tokens > max_length:
-            continue
-        head = {
-            "prompt_id": prompt["prompt_id"],
-            "prompt": prompt["messages"][-1]["content"],
-            "prompt_ids": prompt_ids,
-        }
-        rows.extend({**head, "sample": sample} for sample in range(samples))
-    if len(rows) < samples * len(prompts):
-        left_out = len(prompts) - len(rows) // samples
+    lengths = (len(render(tokenizer, messages)) for messages in prompts["messages"])
+    fitting = np.flatnonzero([length + sampling.max_new_tokens <= max_length for length in lengths])
+    if len(fitting) < len(prompts):
+        left_out = len(prompts) - len(fitting)
         logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
-    if not rows:
+    if not len(fitting):
         raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
-    requests = [Request(row["prompt_ids"], derive_seed(seed, purpose, row["prompt_id"], row["sample"])) for row in rows]
     opened: list[Engine] = []
     with ExitStack() as stack:
 
-        def draw(part: Sequence[Request]) -> list[dict[str, Any]]:
+        def draw(part: range) -> Dataset:
             if not opened:  # where every shard is there already, no model is loaded
                 opened.append(stack.enter_context(open_engine(engine, checkpoint, batch_tokens, max_length)))
-            return [asdict(response) for response in opened[0].generate(part, sampling)]
+            rows = list(_unanswered(tokenizer, prompts, fitting, part, samples))
+            seeds = (derive_seed(seed, purpose, row["prompt_id"], row["sample"]) for row in rows)
+            requests = [Request(row["prompt_ids"], own) for row, own in zip(rows, seeds, strict=True)]
+            responses = opened[0].generate(requests, sampling)
+            texts = tokenizer.batch_decode([r.token_ids for r in responses], skip_special_tokens=True)
+            return Dataset.from_list(
+                [
+                    {**row, "response": text, "response_ids": r.token_ids, "finish_reason": r.finish_reason}
+                    for row, text, r in zip(rows, texts, responses, strict=True)
+                ]
+            )
 
-        responses = draw(requests) if shards is None else shards.map(draw, requests)
-    texts = tokenizer.batch_decode([response["token_ids"] for response in responses], skip_special_tokens=True)
-    return [
-        {**row, "response": text, "response_ids": response["token_ids"], "finish_reason": response["finish_reason"]}
-        for row, text, response in zip(rows, texts, responses, strict=True)
-    ]
+        return in_shards(shards, draw, samples * len(fitting))
+
+
+def _unanswered(
+    tokenizer: PreTrainedTokenizerBase, prompts: Dataset, fitting: np.ndarray, part: range, samples: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of these numbers, without their responses."""
+    for number, drawn in groupby(part, key=lambda row: row // samples):
+        prompt = prompts[int(fitting[number])]
+        head = {
+            "prompt_id": prompt["prompt_id"],
+            "prompt": prompt["messages"][-1]["content"],
+            "prompt_ids": render(tokenizer, prompt["messages"]),
+        }
+        for row in drawn:
+            yield {**head, "sample": row % samples}

@@ -1,26 +1,29 @@
 """From rewards to preference pairs."""
 
 import logging
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain, groupby
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 
+from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
 from selfie.preference.judgment import best_and_worst, margin_weights, preference_probability
 
 logger = logging.getLogger(__name__)
 
 
-def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even") -> Dataset:
+def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shards: Shards | None = None) -> Dataset:
     """The best and the worst response of each prompt.
 
     Args:
         scored: rows of responses with ``policy_log_prob``, a prompt's rows together.
         rewards: the judge's, shape [rows].
         weighting: ``even``, or ``margin``: as wide as a pair's margin is beside the others.
+        shards: where the pairs are kept until all are there; without, they are made in memory.
 
     Returns:
         Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``,
@@ -31,38 +34,53 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even") -> Da
     Raises:
         DataError: no prompt gives a pair.
     """
-    rows: list[dict[str, Any]] = []
-    identical = 0
-    for _, group in groupby(zip(scored, rewards.tolist(), strict=True), key=lambda item: item[0]["prompt_id"]):
-        samples, values = zip(*group, strict=True)
-        chosen, rejected = best_and_worst(torch.tensor(values))
-        if samples[chosen]["response_ids"] != samples[rejected]["response_ids"]:
-            rows.append(_pair(len(rows), samples[chosen], samples[rejected], values[chosen], values[rejected]))
-        else:
-            identical += 1
-    if not rows:
+    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards)), np.int64).reshape(-1, 2)
+    rows = every[every[:, 0] != every[:, 1]]
+    if not len(rows):
         raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
-    if identical:
-        logger.warning("%d prompts gave no pair: their samples are identical", identical)
-    margins = torch.tensor([row["margin"] for row in rows], dtype=torch.float64)
-    weights = margin_weights(margins) if weighting == "margin" else torch.ones_like(margins)
-    return Dataset.from_list(rows).add_column("weight", weights.tolist())
+    if len(rows) < len(every):
+        logger.warning("%d prompts gave no pair: their samples are identical", len(every) - len(rows))
+    values = rewards.double().numpy()[rows]
+    margins = values[:, 0] - values[:, 1]
+    weights = margin_weights(torch.from_numpy(margins)).numpy() if weighting == "margin" else np.ones_like(margins)
+
+    def pair(part: range) -> Dataset:
+        here = slice(part.start, part.stop)
+        chosen, rejected = (scored.select(side)[:] for side in rows[here].T)
+        return Dataset.from_dict(
+            {
+                "pair": list(part),
+                **{name: chosen[name] for name in ("iteration", "prompt_id", "prompt", "prompt_ids")},
+                "chosen": chosen["response"],
+                "rejected": rejected["response"],
+                "chosen_ids": chosen["response_ids"],
+                "rejected_ids": rejected["response_ids"],
+                "chosen_reward": values[here, 0],
+                "rejected_reward": values[here, 1],
+                "margin": margins[here],
+                "probability": [_probability(*both) for both in values[here].tolist()],
+                # Training starts from the policy that spoke, so its log-probs are the reference's.
+                "reference_chosen_log_prob": chosen["policy_log_prob"],
+                "reference_rejected_log_prob": rejected["policy_log_prob"],
+                "weight": weights[here],
+            }
+        )
+
+    return in_shards(shards, pair, len(rows))
 
 
-def _pair(number: int, chosen: dict, rejected: dict, chosen_reward: float, rejected_reward: float) -> dict[str, Any]:
-    probability = preference_probability(torch.tensor(chosen_reward), torch.tensor(rejected_reward))
-    return {
-        "pair": number,
-        **{name: chosen[name] for name in ("iteration", "prompt_id", "prompt", "prompt_ids")},
-        "chosen": chosen["response"],
-        "rejected": rejected["response"],
-        "chosen_ids": chosen["response_ids"],
-        "rejected_ids": rejected["response_ids"],
-        "chosen_reward": chosen_reward,
-        "rejected_reward": rejected_reward,
-        "margin": chosen_reward - rejected_reward,
-        "probability": float(probability),
-        # Training starts from the policy that spoke, so its log-probs are the reference's.
-        "reference_chosen_log_prob": chosen["policy_log_prob"],
-        "reference_rejected_log_prob": rejected["policy_log_prob"],
-    }
+def _best_and_worst(scored: Dataset, rewards: Tensor) -> Iterator[tuple[int, int]]:
+    """Each prompt's rows of the highest and the lowest reward; the same row twice where their tokens are identical."""
+    responses = scored.select_columns(["prompt_id", "response_ids"])
+    numbered = enumerate(zip(responses, map(float, rewards.numpy()), strict=True))
+    for _, group in groupby(numbered, key=lambda item: item[1][0]["prompt_id"]):
+        numbers, answered = zip(*group, strict=True)
+        samples, values = zip(*answered, strict=True)
+        best, worst = best_and_worst(torch.tensor(values))
+        if samples[best]["response_ids"] == samples[worst]["response_ids"]:
+            worst = best
+        yield numbers[best], numbers[worst]
+
+
+def _probability(chosen_reward: float, rejected_reward: float) -> float:
+    return float(preference_probability(torch.tensor(chosen_reward), torch.tensor(rejected_reward)))

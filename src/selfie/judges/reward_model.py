@@ -15,7 +15,7 @@ from trl import RewardConfig, RewardTrainer
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
-from selfie.datasets.shards import Shards
+from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ModelError
 from selfie.memory import free_memory
 from selfie.parameters import RewardModelParameters
@@ -34,7 +34,7 @@ def reward_model_scores(
 
     Args:
         checkpoint: any Hugging Face sequence-classification model with one label and a chat template; loaded in bf16.
-        prompts: the user's turns, one a response.
+        prompts: the user's turns, one a response; a dataset's columns are read a shard at a time.
         responses: the answers.
         batch_tokens: tokens of one forward pass.
         shards: where finished shards of rewards are kept until all are there; without, all is done in one piece.
@@ -42,10 +42,14 @@ def reward_model_scores(
     Raises:
         ModelError: the model has more than one label.
     """
-    answered = list(zip(prompts, responses, strict=True))
     with rating(checkpoint, batch_tokens) as rate:
-        rewards = rate(answered) if shards is None else shards.map(rate, answered)
-    return torch.tensor(rewards, dtype=torch.float64)
+
+        def rate_part(part: range) -> Dataset:
+            rows = slice(part.start, part.stop)
+            return Dataset.from_dict({"reward": rate(list(zip(prompts[rows], responses[rows], strict=True)))})
+
+        rewards = in_shards(shards, rate_part, len(responses))
+    return rewards.with_format("torch", dtype=torch.float64)["reward"][:]
 
 
 @contextmanager

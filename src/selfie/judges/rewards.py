@@ -1,8 +1,9 @@
 """A judge turns scored responses into rewards; the higher one is preferred."""
 
 from collections.abc import Iterable
-from itertools import combinations, groupby
+from itertools import chain, combinations, groupby
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -37,15 +38,15 @@ def response_rewards(
         shards: where its finished shards are kept until all are there.
     """
     if parameters.judge == "logit":
-        policy, initial = (
-            torch.tensor(scored[f"{name}_log_prob"], dtype=torch.float64) for name in ("policy", "initial")
-        )
-        rewards = implicit_reward(policy, initial, beta)
+        log_probs = scored.with_format("torch", dtype=torch.float64)
+        rewards = implicit_reward(log_probs["policy_log_prob"][:], log_probs["initial_log_prob"][:], beta)
         if parameters.length == "summed":
             return rewards
-        lengths = torch.tensor([len(ids) for ids in scored["response_ids"]])
-        return length_neutral(rewards, lengths, _numbers(scored["prompt_id"]))
-    prompts, responses = scored["prompt"][:], scored["response"][:]
+        lengths = np.fromiter(map(len, scored["response_ids"]), np.int64)
+        samples = _samples(scored["prompt_id"])
+        prompt = np.arange(len(samples)).repeat(samples)
+        return length_neutral(rewards, torch.from_numpy(lengths), torch.from_numpy(prompt))
+    prompts, responses = scored["prompt"], scored["response"]
     if parameters.judge == "gold":
         if gold is None:
             raise ConfigurationError("judging.judge", "the gold judge needs a gold annotator", "set the parameter gold")
@@ -54,39 +55,32 @@ def response_rewards(
     assert judge_model is not None
     if parameters.judge == "reward_model":
         return reward_model_scores(judge_model, prompts, responses, parameters.batch_tokens, shards)
-    return _asked_rewards(judge_model, scored["prompt_id"][:], prompts, responses, parameters, shards)
+    return _asked_rewards(judge_model, scored, parameters, shards)
 
 
-def _numbers(prompt_ids: Iterable[str]) -> Tensor:
-    numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in prompt_ids])
+def _samples(prompt_ids: Iterable[str]) -> np.ndarray:
+    """How many responses each prompt has, shape [prompts]."""
+    return np.fromiter((sum(1 for _ in group) for _, group in groupby(prompt_ids)), np.int64)
 
 
-def _asked_rewards(
-    judge: Checkpoint,
-    prompt_ids: list,
-    prompts: list[str],
-    responses: list[str],
-    parameters: JudgingParameters,
-    shards: Shards | None,
-) -> Tensor:
+def _asked_rewards(judge: Checkpoint, scored: Dataset, parameters: JudgingParameters, shards: Shards | None) -> Tensor:
     """Every two responses of a prompt are compared; a response's reward is its mean log-odds against all of them.
 
     With two responses the difference of their rewards is the log-odds of the verdict, so that the Bradley–Terry
     probability of the pair is the judge's own.
     """
     assert parameters.question is not None
-    groups = [list(group) for _, group in groupby(range(len(prompts)), key=lambda i: prompt_ids[i])]
-    pairs = [pair for group in groups for pair in combinations(group, 2)]
-    first, second = ([responses[pair[side]] for pair in pairs] for side in (0, 1))
+    samples = _samples(scored["prompt_id"])
+    groups = (range(end - n, end) for end, n in zip(samples.cumsum(), samples, strict=True))
+    both = chain.from_iterable(pair for group in groups for pair in combinations(group, 2))
+    pairs = np.fromiter(both, np.int64).reshape(-1, 2)
+    first, second = (scored.select(side) for side in pairs.T)
     question = VerdictPrompt(parameters.question.template, *parameters.question.verdicts)
     probabilities = verdict_probabilities(
-        judge, [prompts[i] for i, _ in pairs], first, second, question, parameters.batch_tokens, shards
+        judge, first["prompt"], first["response"], second["response"], question, parameters.batch_tokens, shards
     ).mean(dim=1)
-    log_odds = torch.logit(probabilities, eps=1e-6)
-    rewards = torch.zeros(len(prompts), dtype=torch.float64)
-    size = {i: len(group) for group in groups for i in group}
-    for (i, j), value in zip(pairs, log_odds.tolist(), strict=True):
-        rewards[i] += value / size[i]
-        rewards[j] -= value / size[j]
-    return rewards
+    shares = torch.logit(probabilities, eps=1e-6).numpy() / samples.repeat(samples)[pairs[:, 0]]
+    rewards = np.zeros(len(scored))
+    np.subtract.at(rewards, pairs[:, 1], shares)
+    np.add.at(rewards, pairs[:, 0], shares)
+    return torch.from_numpy(rewards)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ConfigurationError
 from selfie.generation.batches import token_batches
 from selfie.memory import free_memory
@@ -76,18 +77,23 @@ def verdict_probabilities(
 
     Args:
         checkpoint: the judge; loaded in bf16, its memory freed before the function returns.
-        prompts: the pairs' prompts.
+        prompts: the pairs' prompts; a dataset's columns are read a shard at a time.
         responses_1: one response a prompt.
         responses_2: the other.
         question: how the judge is asked.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         shards: where finished shards of verdicts are kept until all are there; without, all is done in one piece.
     """
-    pairs = list(zip(prompts, responses_1, responses_2, strict=True))
-    texts = [question.fill(p, a, b) for p, a, b in pairs] + [question.fill(p, b, a) for p, a, b in pairs]
+    rows = len(prompts)
+
+    def text(row: int) -> str:
+        number, (first, second) = row % rows, (responses_1, responses_2) if row < rows else (responses_2, responses_1)
+        return question.fill(prompts[number], first[number], second[number])
+
     with asking(checkpoint, question, batch_tokens) as ask:
-        log_odds = ask(texts) if shards is None else shards.map(ask, texts)
-    straight, swapped = torch.sigmoid(torch.tensor(log_odds, dtype=torch.float64)).chunk(2)
+        asked = in_shards(shards, lambda part: Dataset.from_dict({"log_odds": ask([*map(text, part)])}), 2 * rows)
+    log_odds = asked.with_format("torch", dtype=torch.float64)["log_odds"][:]
+    straight, swapped = torch.sigmoid(log_odds).chunk(2)
     return torch.stack([straight, 1 - swapped], dim=1)
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.datasets.shards import Shards, in_shards
 from selfie.generation.batches import halving, token_batches
 from selfie.memory import free_memory
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
@@ -24,12 +26,13 @@ def score(
     batch_tokens: int,
     name: str,
     shards: Shards | None = None,
-) -> list[float]:
-    """Summed log-prob (nats) of each response after its prompt, on exactly these token ids.
+) -> np.ndarray:
+    """Summed log-prob (nats) of each response after its prompt, on exactly these token ids; shape [responses].
 
     Args:
         checkpoint: the model; loaded in bf16, sums in fp32, its memory freed before the function returns.
         prompts: rendered prompts' token ids, one a response; neighbours with the same prompt share its computation.
+            A dataset's column is read a shard at a time.
         responses: the responses' token ids, with the end-of-sequence token if they have one.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         name: what the progress bar calls the model.
@@ -37,24 +40,24 @@ def score(
     """
     load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
 
-    def score_part(part: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-        return _score_rows(load(), part, batch_tokens, name)
+    def score_part(part: range) -> Dataset:
+        rows = slice(part.start, part.stop)
+        log_probs = _score_rows(load(), prompts[rows], responses[rows], batch_tokens, name)
+        return Dataset.from_dict({"log_prob": log_probs})
 
-    rows = list(zip(prompts, responses, strict=True))
-    log_probs = score_part(rows) if shards is None else shards.map(score_part, rows)
+    scored = in_shards(shards, score_part, len(responses))
     load.cache_clear()
     free_memory()
-    return log_probs
+    return scored.with_format("numpy", dtype=np.float64)["log_prob"][:]
 
 
 def _score_rows(
-    model: PreTrainedModel, answered: Sequence[tuple[list[int], list[int]]], batch_tokens: int, name: str
+    model: PreTrainedModel, prompts: Sequence[list[int]], responses: Sequence[list[int]], batch_tokens: int, name: str
 ) -> list[float]:
-    prompts, responses = zip(*answered, strict=True)
-    sharing = share_prompts(model, max(len(p) + len(r) for p, r in answered))
+    sharing = share_prompts(model, max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True)))
     rows = lay_out(prompts, responses, sharing)
-    log_probs = [0.0] * len(answered)
-    with tqdm(total=len(answered), desc=f"scoring under {name}", unit="response") as progress:
+    log_probs = [0.0] * len(responses)
+    with tqdm(total=len(responses), desc=f"scoring under {name}", unit="response") as progress:
         for batch in token_batches([len(row) for row in rows], batch_tokens):
             sums = halving(lambda part: _score_batch(model, [rows[i] for i in part], sharing), batch)
             for index, values in zip(batch, sums, strict=True):

@@ -1,11 +1,14 @@
 """Pairs as the trainer takes them."""
 
-from datasets import Dataset, concatenate_datasets
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets, interleave_datasets
 from transformers import PreTrainedTokenizerBase
 
 from selfie.chat import encode_text, render
 from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
 from selfie.scoring.sequence_log_probs import score
 
@@ -19,7 +22,13 @@ COLUMNS = (
 )
 
 
-def tokenize(preferences: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, source: str) -> Dataset:
+def tokenize(
+    preferences: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    source: str,
+    shards: Shards | None = None,
+) -> Dataset:
     """A human's pairs as token ids: prompts rendered with the chat template, whole responses ended with EOS.
 
     Args:
@@ -27,12 +36,14 @@ def tokenize(preferences: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
         tokenizer: of the model that is trained.
         max_length: tokens of prompt and response together; longer responses are cut.
         source: what an error calls the data.
+        shards: where the pairs are kept until all are there; without, they are made in memory.
 
     Raises:
         DataError: a prompt leaves no room for a response.
     """
-    rows = []
-    for number, pair in enumerate(preferences):
+
+    def encode(number: int) -> dict[str, Any]:
+        pair = preferences[number]
         prompt_ids = render(tokenizer, pair["messages"])
         room = max_length - len(prompt_ids)
         if room <= 0:
@@ -46,8 +57,9 @@ def tokenize(preferences: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
         for side in ("chosen", "rejected"):
             ids = _response_ids(tokenizer, pair[side], pair[f"{side}_finish_reason"])
             row[f"{side}_ids"] = ids[:room]
-        rows.append(row)
-    return Dataset.from_list(rows)
+        return row
+
+    return in_shards(shards, lambda part: Dataset.from_list(list(map(encode, part))), len(preferences))
 
 
 def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: str) -> list[int]:
@@ -59,9 +71,10 @@ def with_reference(pairs: Dataset, reference: Checkpoint, batch_tokens: int, sha
     """Adds (or replaces) ``reference_chosen_log_prob`` and ``reference_rejected_log_prob``, summed, in nats."""
     sides = ("chosen", "rejected")
     # The two responses of a pair next to each other: they share their prompt's computation.
-    prompts = [ids for ids in pairs["prompt_ids"] for _ in sides]
-    responses = [ids for both in zip(*(pairs[f"{side}_ids"] for side in sides), strict=True) for ids in both]
-    log_probs = score(reference, prompts, responses, batch_tokens, "reference", shards)
+    both = interleave_datasets(
+        [pairs.select_columns(["prompt_ids", f"{side}_ids"]).rename_column(f"{side}_ids", "ids") for side in sides]
+    )
+    log_probs = score(reference, both["prompt_ids"], both["ids"], batch_tokens, "reference", shards)
     for number, side in enumerate(sides):
         column = f"reference_{side}_log_prob"
         values = log_probs[number :: len(sides)]
@@ -74,10 +87,10 @@ def add_human_pairs(pairs: Dataset, human: Dataset) -> Dataset:
 
     The human's pairs are numbered after the others, so that the log tells them apart.
     """
-    numbers = range(len(pairs), len(pairs) + len(human))
-    human = human.remove_columns("pair").add_column("pair", list(numbers)).add_column("weight", [1.0] * len(human))
+    numbers = np.arange(len(pairs), len(pairs) + len(human))
+    human = human.remove_columns("pair").add_column("pair", numbers).add_column("weight", np.ones(len(human)))
     parts = [
-        part.select_columns([*COLUMNS, "weight"]).add_column("human", [mark] * len(part))
+        part.select_columns([*COLUMNS, "weight"]).add_column("human", np.full(len(part), mark))
         for part, mark in ((pairs, False), (human, True))
     ]
     return concatenate_datasets(parts)

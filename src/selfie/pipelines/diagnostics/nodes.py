@@ -62,16 +62,16 @@ def diagnose_iteration(
 
 def choose_examples(pairs: Dataset, training_log: Dataset, gold: str | None) -> list[dict[str, Any]]:
     """The judge's surest pairs, its worst, and those that the detector flagged."""
-    return pick_examples(list(pairs), flagged_pairs(list(training_log)), _wrong(pairs, gold))
+    return pick_examples(_texts(pairs, "margin"), flagged_pairs(training_log), _wrong(pairs, gold))
 
 
 def plot_labels(pairs: Dataset, training_log: Dataset, gold: str | None) -> tuple[Figure, Figure, Figure]:
     """Reliability of the preference probability, margins by flag, lengths."""
     wrong = _wrong(pairs, gold)
-    judged = [(row["probability"], not wrong[row["pair"]]) for row in pairs if row["pair"] in wrong]
+    chances, right = _judged(pairs, wrong)
     return (
-        reliability_figure(reliability(*zip(*judged, strict=True)) if judged else []),
-        margins_figure(list(pairs), flagged_pairs(list(training_log)), wrong),
+        reliability_figure(reliability(chances, right) if chances else []),
+        margins_figure(pairs.select_columns(["pair", "margin"]), flagged_pairs(training_log), wrong),
         plot_lengths(pairs),
     )
 
@@ -90,7 +90,17 @@ def compose_section(
 
 
 def _wrong(pairs: Dataset, gold: str | None) -> dict[int, bool]:
-    return {} if gold is None else wrong_labels(pairs, gold_scorer(gold))
+    return {} if gold is None else wrong_labels(_texts(pairs), gold_scorer(gold))
+
+
+def _texts(pairs: Dataset, *more: str) -> Dataset:
+    return pairs.select_columns(["pair", "prompt", "chosen", "rejected", *more])
+
+
+def _judged(pairs: Dataset, wrong: dict[int, bool]) -> tuple[list[float], list[bool]]:
+    """The judge's probabilities of the pairs that the annotator has judged, and whether it agrees."""
+    known = [pair for pair in pairs.select_columns(["pair", "probability"]) if pair["pair"] in wrong]
+    return [pair["probability"] for pair in known], [not wrong[pair["pair"]] for pair in known]
 
 
 def _lengths(pairs: Dataset) -> tuple[list[int], list[int]]:
@@ -104,9 +114,7 @@ def _length_bias(pairs: Dataset) -> dict[str, Any]:
 
 
 def _calibration(pairs: Dataset, gold: str | None, seed: int) -> dict[str, Any]:
-    wrong = _wrong(pairs, gold)
-    known = [row for row in pairs if row["pair"] in wrong]
-    chances, right = [row["probability"] for row in known], [not wrong[row["pair"]] for row in known]
+    chances, right = _judged(pairs, _wrong(pairs, gold))
     return {
         "label_accuracy_ci": share_interval(sum(right), len(right)),
         "ece": calibration_error(chances, right),

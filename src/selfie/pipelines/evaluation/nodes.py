@@ -117,7 +117,8 @@ def rank(*annotations: list[Record]) -> pd.DataFrame:
 def audit_pairs(pairs: Dataset, training_log: Dataset, gold: str | None) -> dict[str, Any]:
     """The labels against the gold annotator's; only their number where there is none, or where a human gave them."""
     seeds = pairs[0]["iteration"] == 0
-    audit = {} if gold is None or seeds else audit_labels(list(pairs), list(training_log), gold_scorer(gold))
+    texts = pairs.select_columns(["pair", "prompt", "chosen", "rejected"])
+    audit = {} if gold is None or seeds else audit_labels(texts, training_log, gold_scorer(gold))
     lengths = {f"avg_{side}_tokens": mean(map(len, pairs[f"{side}_ids"])) for side in ("chosen", "rejected")}
     return {**audit, **lengths, "n_pairs": len(pairs)}
 

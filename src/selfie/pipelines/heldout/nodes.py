@@ -21,8 +21,10 @@ def score_heldout(
     heldout_preferences: Dataset, policy: Checkpoint, workspace: Path, parameters: JudgingParameters, max_length: int
 ) -> Dataset:
     """The policy's log-probs of both responses of pairs that nothing was trained on."""
-    pairs = tokenize(heldout_preferences, policy.load_tokenizer(), max_length, "held-out preferences")
-    return with_reference(pairs, policy, parameters.batch_tokens, Shards(workspace, parameters.shard_rows))
+    shards = Shards(workspace, parameters.shard_rows)
+    tokenizer = policy.load_tokenizer()
+    pairs = tokenize(heldout_preferences, tokenizer, max_length, "held-out preferences", shards.within("pairs"))
+    return with_reference(pairs, policy, parameters.batch_tokens, shards)
 
 
 def audit_initial(
@@ -33,10 +35,10 @@ def audit_initial(
     margins = {"log_prob": chosen - rejected, "log_prob_per_token": _per_token(heldout_scores, chosen, rejected)}
     if parameters.question is not None:
         question = VerdictPrompt(parameters.question.template, *parameters.question.verdicts)
-        prompts, better, worse = (heldout_scores[name][:] for name in ("prompt", "chosen", "rejected"))
+        prompts, better, worse = (heldout_scores[name] for name in ("prompt", "chosen", "rejected"))
         both = verdict_probabilities(initial_model, prompts, better, worse, question, parameters.batch_tokens)
         margins["llm"] = both.mean(dim=1).numpy() - 0.5
-    return audit_judges(heldout_scores.to_list(), margins, derive_seed(seed, "heldout"))
+    return audit_judges(_texts(heldout_scores), margins, derive_seed(seed, "heldout"))
 
 
 def audit_policy(
@@ -52,9 +54,13 @@ def audit_policy(
         "implicit_reward_per_token": _per_token(heldout_scores, chosen, rejected),
         "implicit_reward_neutral": _length_neutral(heldout_scores, chosen, rejected),
     }
-    audit = audit_judges(heldout_scores.to_list(), margins, derive_seed(seed, "heldout"))
+    audit = audit_judges(_texts(heldout_scores), margins, derive_seed(seed, "heldout"))
     accuracy, low, high = audit["judges"][f"implicit_reward_{parameters.length}"]["all"]
     return {**audit, "heldout_accuracy": accuracy, "heldout_accuracy_ci": [low, high]}
+
+
+def _texts(pairs: Dataset) -> Dataset:
+    return pairs.select_columns(["prompt_id", "chosen", "rejected"])
 
 
 def _per_token(pairs: Dataset, chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:

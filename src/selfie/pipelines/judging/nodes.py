@@ -20,7 +20,7 @@ def score_responses(
     parameters: JudgingParameters,
 ) -> Dataset:
     """Adds log π_{i-1}(y|x) and log π_init(y|x), summed over the response's tokens."""
-    prompts, sampled = responses["prompt_ids"][:], responses["response_ids"][:]
+    prompts, sampled = responses["prompt_ids"], responses["response_ids"]
     shards = Shards(workspace, parameters.shard_rows)
     for column, model in (("policy_log_prob", previous_policy), ("initial_log_prob", initial_model)):
         name = column.removesuffix("_log_prob")
@@ -40,4 +40,4 @@ def judge_responses(
     """The best and the worst response of each prompt, by the judge's reward."""
     shards = Shards(workspace, parameters.shard_rows)
     rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards)
-    return build_pairs(scored, rewards, parameters.weighting)
+    return build_pairs(scored, rewards, parameters.weighting, shards.within("pairs"))

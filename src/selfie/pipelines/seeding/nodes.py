@@ -21,7 +21,7 @@ def sample_seeds(
     seed_prompts: Dataset, initial_model: Checkpoint, generation: GenerationParameters, max_length: int, seed: int
 ) -> Dataset:
     """Several responses of the initial model to each seed prompt."""
-    rows = sample_responses(
+    return sample_responses(
         initial_model,
         seed_prompts,
         generation.samples_per_prompt,
@@ -32,7 +32,6 @@ def sample_seeds(
         purpose="seed_labelling",
         seed=seed,
     )
-    return Dataset.from_list(rows)
 
 
 def label_responses(responses: Dataset, parameters: SeedLabellingParameters, gold: str) -> pd.DataFrame:
@@ -78,8 +77,9 @@ def tokenize_pairs(
 ) -> Dataset:
     """Renders prompts with the chat template, ends whole responses with EOS, adds the initial model's log-probs."""
     seeds = _first(seed_preferences, seed_pairs)
-    pairs = tokenize(seeds, initial_model.load_tokenizer(), max_length, "seed preferences")
-    return with_reference(pairs, initial_model, parameters.batch_tokens, Shards(workspace, parameters.shard_rows))
+    shards = Shards(workspace, parameters.shard_rows)
+    pairs = tokenize(seeds, initial_model.load_tokenizer(), max_length, "seed preferences", shards.within("pairs"))
+    return with_reference(pairs, initial_model, parameters.batch_tokens, shards)
 
 
 def _first(preferences: Dataset, count: int | None) -> Dataset:
