@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
@@ -17,11 +18,12 @@ def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int,
 
     A run may have fewer iterations than are planned; each gets the prompts that it has in a longer one.
     """
-    shuffled = prompts.shuffle(seed=derive_seed(seed, "prompts") % 2**32)
     splits, first = [], 0
     for iteration, count in enumerate(prompts_per_iteration[:iterations], start=1):
-        part = shuffled.select(range(first, first + count))
-        splits.append(part.add_column("iteration", [iteration] * count).flatten_indices())
+        # In memory: the order of the rows; what is cached would lie among the prompts' own files.
+        numbered = prompts.add_column("iteration", np.full(len(prompts), iteration))
+        shuffled = numbered.shuffle(seed=derive_seed(seed, "prompts") % 2**32, keep_in_memory=True)
+        splits.append(shuffled.select(range(first, first + count)))
         first += count
     return splits
 
