@@ -43,7 +43,7 @@ test: install  ## lint, types, unit tests and an end-to-end run
 	$(BIN)/mypy
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-chaos: install  ## kill whole runs 30 times, compare with uninterrupted ones: a few minutes
+chaos: install  ## kill whole runs of the world 30 times, compare with uninterrupted ones: about 10 minutes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py
 
 lint: install  ## format and fix what can be fixed

@@ -10,7 +10,7 @@ import chaos
 
 def test_killed_runs_end_like_uninterrupted_ones():
     """In a process of its own: the harness forks, and pytest has threads."""
-    options = ["--kills=3", "--seed=1", "--iterations=1", "--worlds=1", "--print-only"]
+    options = ["--env=test", "--kills=3", "--seed=1", "--iterations=1", "--worlds=1", "--print-only"]
     command = [sys.executable, chaos.__file__, *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
@@ -20,6 +20,7 @@ def test_killed_runs_end_like_uninterrupted_ones():
     assert report["identical"]
     assert report["committed_shards"] > 20
     assert report["recomputed"] == []
+    assert report["inside_saves"]
 
 
 def test_the_harness_notices_what_is_lost(tmp_path: Path):

@@ -1,7 +1,10 @@
 """``kedro run`` goes on where it stopped: it repeats what is stale, says why, and leaves the rest alone."""
 
 import io
+import json
 import logging
+import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from kedro.framework.startup import bootstrap_project
 from rich.console import Console
 
 from selfie.datasets import rows
+from selfie.datasets.commit import verify
 from selfie.runner import ContinuingRunner
 from selfie.status import status_table
 
@@ -150,6 +154,58 @@ def test_an_artefact_of_unknown_origin_is_made_again(data: Path, executed):
     go_on()
     assert set(executed()) == {"iteration_2.audit_pairs"}
     assert labels.read_text() != "{}"
+
+
+def test_loop_and_strangers_share_a_leaderboard(data: Path, executed, tmp_path: Path):
+    """Neither makes the other's rows stale; another stranger's rows join them."""
+    asked = json.loads((data / "07_model_output/test/initial/model_outputs.json").read_text())
+
+    def stranger(name: str) -> str:
+        rows = [{"instruction": row["instruction"], "output": "w01 w02", "generator": name} for row in asked]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+        return str(tmp_path / f"{name}.json")
+
+    for name in ("first", "second"):
+        go_on("evaluate_outputs", model_outputs=stranger(name))
+        assert "stranger.rank" in executed()
+        assert "stale" not in status()
+        go_on()
+        assert executed() == {}
+    go_on("reporting", "evaluation", evaluation={"bootstrap_samples": 100})
+    assert "rank" not in executed()
+    (data / "07_model_output/test/iteration_2/annotations.json").unlink()
+    go_on()
+    assert "iteration_2.annotate_outputs" in executed()
+    go_on("evaluate_outputs", model_outputs=stranger("second"))
+    assert executed() == {}
+    board = (data / "08_reporting/test/leaderboard.csv").read_text()
+    assert all(f"\n{name}," in board for name in ("first", "second", "policy_0", "policy_1", "policy_2"))
+
+
+def test_runs_that_start_at_once_make_what_they_share_once(tmp_path: Path):
+    """Two processes, two experiments, one language and one initial model: the one waits for the other."""
+    start = multiprocessing.get_context("fork").Barrier(2)
+
+    def prepare(name: str) -> None:
+        os.environ |= {"SELFIE_DATA": str(tmp_path), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/{name}.db"}
+        for logger in ("selfie.runner", "selfie.datasets.lock"):
+            logging.getLogger(logger).setLevel(logging.INFO)
+            logging.getLogger(logger).addHandler(logging.FileHandler(tmp_path / f"{name}.log"))
+        start.wait(60)
+        go_on("preparation", experiment=name)
+
+    children = [multiprocessing.get_context("fork").Process(target=prepare, args=(name,)) for name in ("one", "two")]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    log = "".join((tmp_path / f"{name}.log").read_text() for name in ("one", "two"))
+    assert [child.exitcode for child in children] == [0, 0], log
+    assert log.count("make_language: ") == log.count("pretrain_model: ") == 1
+    assert "waiting for it" in log
+    assert "steps were committed and fresh and were skipped" in log
+    verify(tmp_path / "06_models/test/seed_0/initial_model")
+    assert not list((tmp_path / "06_models/test/seed_0/.workspace").iterdir())
 
 
 def test_fresh_repeats_everything_that_was_asked_for(data: Path, executed, monkeypatch):

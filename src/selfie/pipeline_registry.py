@@ -63,7 +63,6 @@ def create_stranger() -> Pipeline:
         base,
         namespace="stranger",
         inputs=_outside(base) | {"outputs": "model_outputs", "baseline_outputs": "reference_outputs"},
-        outputs={"leaderboard": "leaderboard"},
         parameters=_shared_parameters(base),
     )
 

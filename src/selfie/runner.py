@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kedro.io import CatalogProtocol
@@ -47,14 +48,15 @@ class ContinuingRunner(SequentialRunner):
             self._forget(pipeline, catalog)
         skipped: list[Node] = []
         for number, node in enumerate(pipeline.nodes, start=1):
-            state = examine(node, catalog)
-            if state.status == "done":
-                skipped.append(node)
-                self._clear(node, catalog)
-                continue
-            partial = f" ({state.partial} are committed)" if state.partial else ""
-            logger.info("%d/%d %s: %s%s", number, len(pipeline.nodes), node.name, state.why(), partial)
-            Task(node, catalog, is_async=False, hook_manager=hook_manager, run_id=run_id).execute()
+            with _alone(node, catalog):
+                state = examine(node, catalog)
+                if state.status == "done":
+                    skipped.append(node)
+                    self._clear(node, catalog)
+                    continue
+                partial = f" ({state.partial} are committed)" if state.partial else ""
+                logger.info("%d/%d %s: %s%s", number, len(pipeline.nodes), node.name, state.why(), partial)
+                Task(node, catalog, is_async=False, hook_manager=hook_manager, run_id=run_id).execute()
         if skipped:
             names = ", ".join(node.name for node in skipped)
             count = f"{len(skipped)} of {len(pipeline.nodes)} steps were committed and fresh and were skipped"
@@ -73,3 +75,10 @@ class ContinuingRunner(SequentialRunner):
         workspace = workspace_of(node, catalog, provenance_of(node, catalog))
         if workspace is not None:
             shutil.rmtree(workspace[1].parent, ignore_errors=True)
+
+
+def _alone(node: Node, catalog: CatalogProtocol) -> AbstractContextManager[None]:
+    """What experiments share is made by one run at a time: one that waited finds it made."""
+    if "preparation" not in node.tags or "preparation_lock" not in catalog:
+        return nullcontext()
+    return catalog.load("preparation_lock").waiting()

@@ -60,7 +60,7 @@ def test_the_published_leaderboard():
 
 
 def test_rows_are_merged_and_sorted(tmp_path: Path):
-    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"))
+    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"), "loop")
     board.save(leaderboard_of([annotations("b", 1.0, 2.0), annotations("a", 1.0)]))
     board.save(leaderboard_of([annotations("c", 2.0), annotations("a", 2.0, 1.0), annotations("unjudged", None)]))
     assert list(board.load().index) == ["c", "a", "b"]
@@ -68,8 +68,24 @@ def test_rows_are_merged_and_sorted(tmp_path: Path):
     assert (tmp_path / "leaderboard.md").read_text().count("\n") == 5
 
 
+def test_each_author_has_a_record_of_its_own(tmp_path: Path):
+    """What one's rows were made from survives what another adds, and what another forgets."""
+    loop, strangers = (LeaderboardDataset(str(tmp_path / "leaderboard.csv"), name) for name in ("loop", "strangers"))
+    loop.provenance, strangers.provenance = {"inputs": "loop's"}, {"inputs": "theirs"}
+    assert loop.made_from() is None
+    loop.save(leaderboard_of([annotations("policy", 2.0, 1.0, 1.0)]))
+    assert strangers.made_from() is None
+    strangers.save(leaderboard_of([annotations("stranger", 2.0)]))
+    assert (loop.made_from(), strangers.made_from()) == (loop.provenance, strangers.provenance)
+    before = (tmp_path / "leaderboard.csv").read_bytes()
+    loop.forget()
+    assert (loop.made_from(), strangers.made_from()) == (None, strangers.provenance)
+    assert (tmp_path / "leaderboard.csv").read_bytes() == before
+    assert list(strangers.load().index) == ["stranger", "policy"]
+
+
 def test_a_leaderboard_of_nobody(tmp_path: Path):
-    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"))
+    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"), "loop")
     board.save(leaderboard_of([[], annotations("m", None)]))
     assert len(board.load()) == 0
     board.save(leaderboard_of([annotations("m", 2.0)]))
@@ -78,7 +94,7 @@ def test_a_leaderboard_of_nobody(tmp_path: Path):
 
 def test_alpaca_evals_own_reading(tmp_path: Path):
     """`alpaca_eval` reads with index_col=0 and sorts by win_rate; its columns have its names."""
-    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"))
+    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"), "loop")
     board.save(leaderboard_of([annotations("m", 2.0, 1.0), annotations("n", 1.0)]))
     table = pd.read_csv(tmp_path / "leaderboard.csv", index_col=0)
     assert list(table.sort_values("win_rate").index) == ["n", "m"]
@@ -109,7 +125,7 @@ NASTY = [
 @pytest.mark.parametrize("name", NASTY)
 def test_names_are_text(tmp_path: Path, name: str):
     """No spreadsheet formula in the CSV; in the rendered Markdown one row of cells, nothing but text in them."""
-    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"))
+    board = LeaderboardDataset(str(tmp_path / "leaderboard.csv"), "loop")
     for _ in range(2):
         board.save(leaderboard_of([annotations(name, 2.0)]))
     header, row = csv.reader((tmp_path / "leaderboard.csv").open(newline=""))

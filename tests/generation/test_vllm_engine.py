@@ -12,17 +12,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def checkpoint(make_checkpoint, tokenizer):
-    """A random model whose heads are 32 wide: vLLM's CPU attention takes no narrower ones."""
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-    return make_checkpoint(tokenizer, hidden_size=64, intermediate_size=128, initializer_range=0.02, **heads)
-
-
-def test_token_ids_in_token_ids_out_and_no_process_left(checkpoint):
-    eos = checkpoint.load_tokenizer().eos_token_id
+def test_token_ids_in_token_ids_out_and_no_process_left(vllm_checkpoint):
+    eos = vllm_checkpoint.load_tokenizer().eos_token_id
     requests = [Request([5, 6, 7 + i % 3], seed=i) for i in range(200)]
-    with open_engine("vllm", checkpoint, batch_tokens=1, max_length=64) as engine:
+    with open_engine("vllm", vllm_checkpoint, batch_tokens=1, max_length=64) as engine:
         responses = engine.generate(requests, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40))
         assert psutil.Process().children(recursive=True)
     assert not [p for p in psutil.Process().children(recursive=True) if "vllm" in " ".join(p.cmdline()).lower()]

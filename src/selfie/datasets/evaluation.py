@@ -81,10 +81,14 @@ class VerdictsDataset(CommittedDataset):
 
 
 class LeaderboardDataset(Artefact, AbstractDataset[pd.DataFrame, pd.DataFrame]):
-    """AlpacaEval's ``leaderboard.csv``. What is saved is merged into it; a Markdown twin lies beside it."""
+    """AlpacaEval's ``leaderboard.csv``. What is saved is merged into it; a Markdown twin lies beside it.
 
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
-        self._filepath = Path(filepath)
+    Several steps add to it. Each has an entry in the catalog with a name of its own as ``author``, under which the
+    file's manifest keeps what that one's rows were made from: who adds rows makes nobody else's stale.
+    """
+
+    def __init__(self, filepath: str, author: str, metadata: dict[str, Any] | None = None):
+        self._filepath, self._author = Path(filepath), author
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
@@ -92,12 +96,22 @@ class LeaderboardDataset(Artefact, AbstractDataset[pd.DataFrame, pd.DataFrame]):
         return pd.read_csv(self._filepath, index_col=0, keep_default_na=False, na_values=[""])
 
     def save(self, data: pd.DataFrame) -> None:
-        merged = merge_leaderboards(self.load(), data) if self._exists() else merge_leaderboards(data[:0], data)
-        commit_file(self._filepath, merged.to_csv, self.provenance)
-        commit_text(self._filepath.with_suffix(".md"), leaderboard_markdown(merged))
+        before = self.load() if self._exists() else data[:0]
+        self._commit(merge_leaderboards(before, data), self.provenance)
+
+    def made_from(self) -> dict[str, Any] | None:
+        return (super().made_from() or {}).get(self._author)
+
+    def forget(self) -> None:
+        if self._exists():
+            self._commit(self.load(), None)
+
+    def _commit(self, board: pd.DataFrame, made_from: dict[str, Any] | None) -> None:
+        commit_file(self._filepath, board.to_csv, {**(super().made_from() or {}), self._author: made_from})
+        commit_text(self._filepath.with_suffix(".md"), leaderboard_markdown(board))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": str(self._filepath), "author": self._author}
 
 
 class ApiKeyDataset(AbstractDataset[None, SecretStr]):

@@ -1,4 +1,4 @@
-"""One run at a time for an experiment."""
+"""One run at a time for an experiment, and for what experiments share."""
 
 import fcntl
 import json
@@ -6,6 +6,8 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +29,31 @@ class RunLock:
         self.path = path
         self.descriptor: int | None = None
 
-    def acquire(self) -> None:
+    def acquire(self, wait: bool = False) -> None:
         """Takes the lock.
 
+        Args:
+            wait: for another process, on this host or (where the file system shares locks) another, that has it.
+
         Raises:
-            AlreadyRunningError: another process, on this host or (where the file system shares locks) another, has it.
+            AlreadyRunningError: another process has it, and it is not to be waited for.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = _describe(os.read(descriptor, 4096))
-            os.close(descriptor)
-            raise AlreadyRunningError(
-                str(self.path),
-                f"another run works on this experiment: {holder or 'it has not said who it is'}",
-                "wait for it or stop it, or choose another experiment (--params experiment=NAME)",
-            ) from error
-        left = _describe(os.read(descriptor, 4096))
+            holder = _describe(os.pread(descriptor, 4096, 0)) or "it has not said who it is"
+            if not wait:
+                os.close(descriptor)
+                raise AlreadyRunningError(
+                    str(self.path),
+                    f"another run works on this experiment: {holder}",
+                    "wait for it or stop it, or choose another experiment (--params experiment=NAME)",
+                ) from error
+            logger.info("another run (%s) makes what experiments share: waiting for it", holder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        left = _describe(os.pread(descriptor, 4096, 0))
         if left:
             logger.warning("the last run (%s) did not end by itself; its lock is stale, and this run goes on", left)
         self.descriptor = descriptor
@@ -59,6 +67,15 @@ class RunLock:
             self._write("")
             os.close(self.descriptor)
             self.descriptor = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Holds the lock inside; waits for another process that has it."""
+        self.acquire(wait=True)
+        try:
+            yield
+        finally:
+            self.release()
 
     def _write(self, text: str) -> None:
         assert self.descriptor is not None
@@ -75,7 +92,7 @@ def _describe(content: bytes) -> str:
 
 
 class LockDataset(AbstractDataset[None, RunLock]):
-    """The experiment's lock; loading it does not take it."""
+    """A lock; loading it does not take it."""
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
         self._filepath = Path(filepath)
