@@ -240,12 +240,12 @@ def verifies(path: Path) -> bool:
 
 
 def draw_fate(rng: random.Random, peaceful: Attempt, kills: int) -> Fate:
-    """Such that so many deaths are spread over what the uninterrupted run did."""
+    """Such that so many deaths are spread over what the uninterrupted run did, and come before its end."""
     flushes = rng.randint(1, MOST_FLUSHES) if rng.random() < SAVE_SHARE else 0
     later = rng.uniform(0, peaceful.seconds / 10)
     if rng.random() < CLOCK_SHARE:
-        return Fate(1, rng.uniform(0, 2 * peaceful.seconds / kills), later, flushes)
-    moment = rng.randint(1, max(1, 2 * len(peaceful.lines) // kills))
+        return Fate(1, rng.uniform(0, 1.5 * peaceful.seconds / kills), later, flushes)
+    moment = rng.randint(1, max(1, int(1.5 * len(peaceful.lines) / kills)))
     return Fate(moment, rng.uniform(0, LONGEST_DELAY), later, flushes)
 
 
