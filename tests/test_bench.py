@@ -78,7 +78,7 @@ KEYS = [
 
 def test_every_part_runs_and_is_written(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In this process instead of a new one each; vLLM as if it weren't there: its CPU attention is too wide for it."""
-    monkeypatch.setattr(bench, "in_a_process", lambda measure, *arguments: measure(*arguments))
+    monkeypatch.setattr(bench, "in_a_process", lambda measure, *arguments, **_: measure(*arguments))
     monkeypatch.setattr(bench, "has_vllm", lambda: False)
     monkeypatch.setattr(bench.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(flops, "SECONDS", 0.01)

@@ -52,7 +52,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointParam
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--port", str(port)]
     command += ["--host", "127.0.0.1", "--served-model-name", "smollm2", "--max-model-len", "1024"]
-    command += ["--max-num-seqs", "8", "--dtype", "bfloat16", "--api-key", "sk-local"]
+    command += ["--max-num-seqs", "8", "--dtype", "bfloat16", "--api-key", "sk-local", "--enforce-eager"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

@@ -33,8 +33,8 @@ def test_rows_end_to_end_by_hand():
     assert rows.paths is not None
     assert rows.place is not None
     assert rows.position_ids.tolist() == [[0, 1, 2, 2, 3, 0, 1]]
-    assert rows.paths.tolist() == [[0, 1, 2, 0], [0, 1, 3, 4], [5, 6, 0, 0]]
-    assert rows.place.tolist() == [4, 5, 2, 6, 7, 8, 9]
+    assert [group.tolist() for group in rows.paths] == [[[0, 1, 3, 4], [0, 1, 2, 0]], [[5, 6]]]
+    assert rows.place.tolist() == [4, 5, 6, 2, 3, 8, 9]
     assert rows.tokens.tolist() == [9, 10, 11, 6]
     assert rows.predicts.tolist() == [1, 1, 3, 5]  # the prompt's last token, twice; then 10; then 5 in the second row
     assert rows.response.tolist() == [0, 1, 1, 2]

