@@ -1,15 +1,13 @@
 """How tests cause faults: a process of its own that may die, a disk that is small."""
 
-import json
-import logging
 import os
-import resource
 import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import psutil
+import pytest
+import torch
 
 ROOT = os.geteuid() == 0
 
@@ -29,17 +27,16 @@ def in_a_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def within_memory(
-    spare_mib: int, work: Callable[[], Any], tmp_path: Path, before: Callable[[], Any] = lambda: None
-) -> tuple[Any, str]:
-    """What ``work`` returns (JSON) in a process with so much memory to spare after ``before``, and what it logs."""
+@contextmanager
+def room_for(most: int, owner: Any, name: str, size: Callable[..., int]) -> Iterator[None]:
+    """While it lasts, ``owner.name`` fails on more than ``most``: it asks for memory that no machine grants."""
+    function = getattr(owner, name)
 
-    def limited() -> None:
-        before()
-        logging.getLogger("selfie").addHandler(logging.FileHandler(tmp_path / "log"))
-        limit = psutil.Process().memory_info().vms + spare_mib * 2**20
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        (tmp_path / "result.json").write_text(json.dumps(work()))
+    def limited(*arguments: Any, **options: Any) -> Any:
+        if size(*arguments) > most:
+            torch.empty(2**50)
+        return function(*arguments, **options)
 
-    assert os.waitstatus_to_exitcode(in_a_child(limited)) == 0
-    return json.loads((tmp_path / "result.json").read_text()), (tmp_path / "log").read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, limited)
+        yield

@@ -1,8 +1,11 @@
 """The benchmark programme, whole, on a tiny model: every part runs, and both sides do the same work."""
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,17 @@ from selfie.checkpoints import Checkpoint
 from selfie.world.language import all_prompts
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_vllm() -> Iterator[None]:
+    """As if it weren't there: its attention is too wide for so small a model."""
+    find = importlib.util.find_spec
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "vllm" else find(name, *rest))
+        yield
+
+
 @pytest.fixture(scope="module")
-def setting(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Setting:
+def setting(without_vllm: None, tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Setting:
     folder = tmp_path_factory.mktemp("bench")
     file = folder / "prompts.jsonl"
     file.write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in all_prompts()[:9]))
@@ -77,9 +89,8 @@ KEYS = [
 
 
 def test_every_part_runs_and_is_written(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """In this process instead of a new one each; vLLM as if it weren't there: its CPU attention is too wide for it."""
+    """In this process instead of a new one each."""
     monkeypatch.setattr(bench, "in_a_process", lambda measure, *arguments, **_: measure(*arguments))
-    monkeypatch.setattr(bench, "has_vllm", lambda: False)
     monkeypatch.setattr(bench.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(flops, "SECONDS", 0.01)
     for name in ("TQDM_DISABLE", "TRANSFORMERS_VERBOSITY", "VLLM_LOGGING_LEVEL", "VLLM_ENABLE_V1_MULTIPROCESSING"):
@@ -101,11 +112,27 @@ def test_every_part_runs_and_is_written(setting: Setting, tmp_path: Path, monkey
     assert all(f"| {key} |" in page for key in KEYS)
 
 
+def library_caches() -> list[str]:
+    return [os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"]]
+
+
+def test_only_ours_runs_with_the_projects_settings(monkeypatch: pytest.MonkeyPatch):
+    """This module imports the project, in the new process too."""
+    for name in bench.STOCK:
+        monkeypatch.delenv(name, raising=False)
+    assert bench.in_a_process(library_caches) == ["64", "64"]
+    assert bench.in_a_process(library_caches, environment=bench.STOCK) == ["1024", "1024"]
+    assert [c.is_ours for c in bench.contestants("training", True, {})] == [True, False, False]
+
+
 def test_a_contestant_runs_in_a_process_of_its_own(setting: Setting, tmp_path: Path):
     """As `make bench` starts it: what it measures with must be found by a process that starts afresh."""
-    command = [sys.executable, "-m", "selfie.bench", "--only", "training", "--rounds", "1", "--prompts", "4"]
+    workload = tmp_path / f"selfie-bench-{os.getuid()}/9-12/workload.json"
+    workload.parent.mkdir(parents=True)
+    workload.write_text(setting.file.read_text())
+    command = [sys.executable, "-m", "selfie.bench", "--only", "training", "--rounds", "1", "--prompts", "9"]
     command += ["--model", setting.model, "--prompts-file", setting.prompts_file, "--results", str(tmp_path)]
-    command += ["--max-new-tokens", "5", "--batch-tokens", "512"]
-    subprocess.run(command, check=True, timeout=600)
+    command += ["--max-new-tokens", "12", "--batch-tokens", "512"]
+    subprocess.run(command, check=True, timeout=600, env={**os.environ, "TMPDIR": str(tmp_path)})
     (file,) = tmp_path.glob("*.json")
     assert json.loads(file.read_text())["training_vs_trl"] > 0

@@ -160,7 +160,9 @@ def test_errors_of_data_and_model_come_unwrapped(parameters, tiny_checkpoint: Ch
 
 
 def test_a_judge_that_can_not_be_read_is_refused_before_anything_runs(base: dict[str, Any], tmp_path: Path):
-    parameters = check_parameters(base, {"annotation": {"judge_model": str(tmp_path / "judge")}})
+    parameters = check_parameters(
+        base, {"annotation": {"judge_model": str(tmp_path / "judge")}, "evaluation": {"annotator": "local"}}
+    )
     reads = Pipeline([Node(len, "params:annotation", "annotations")])
     with pytest.raises(ModelError, match=r"judge.*this model folder does not exist"):
         check_inputs(reads, DataCatalog({}), parameters, iterations=1)

@@ -48,7 +48,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on the accelerator or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in MEMORY_WORDS)
+    unsupported = "primitive descriptor" in str(error)
+    return isinstance(error, RuntimeError) and not unsupported and any(word in str(error) for word in MEMORY_WORDS)
 
 
 def _full(where: str, problem: str) -> StorageError:

@@ -73,7 +73,7 @@ def _plain(group: BaseModel, fields: frozenset[str] | None = None) -> dict[str, 
         if NO_EFFECT in field.metadata or (fields is not None and name not in fields):
             continue
         value = getattr(group, name)
-        if MODEL in field.metadata and value is not None and (version := folder_version(Path(value))):
+        if MODEL in field.metadata and value and (version := folder_version(Path(value))):
             value = f"{value} (files {version})"
         plain[name] = _plain(value) if isinstance(value, BaseModel) else value
     return plain

@@ -66,7 +66,7 @@ def check_inputs(
     free = pipeline.inputs()
     choose_engine(parameters.generation.engine)
     judge = parameters.annotation.judge_model
-    if judge and "params:annotation" in free:
+    if judge and parameters.evaluation.annotator in ("local", "reward_model") and "params:annotation" in free:
         Checkpoint(judge, parameters.annotation.judge_revision).check_files()
     checkpoint = _load(catalog, "initial_model") if "initial_model" in free else None
     tokenizer = check_model(checkpoint, parameters) if checkpoint else None

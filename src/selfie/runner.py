@@ -64,11 +64,12 @@ class ContinuingRunner(SequentialRunner):
 
     def _forget(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         for node in pipeline.nodes:
-            self._clear(node, catalog)
-            for name in node.outputs:
-                dataset: Any = catalog.get(name)
-                if isinstance(dataset, Artefact):
-                    dataset.forget()
+            with _alone(node, catalog):
+                self._clear(node, catalog)
+                for name in node.outputs:
+                    dataset: Any = catalog.get(name)
+                    if isinstance(dataset, Artefact):
+                        dataset.forget()
 
     def _clear(self, node: Node, catalog: CatalogProtocol) -> None:
         """A run killed right after the commit has left the node's scratch."""

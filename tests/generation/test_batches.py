@@ -1,43 +1,44 @@
-"""Memory that runs out, for real: a limit on the process's address space, in a process of its own."""
-
-from pathlib import Path
+"""Memory that runs out: batches ask for more than any machine grants."""
 
 import pytest
 import torch
 
-from faults import within_memory
+from faults import room_for
 from selfie.checkpoints import Checkpoint
 from selfie.generation.batches import halving
 from selfie.generation.engine import Request, Sampling
 from selfie.generation.transformers_engine import TransformersEngine
+from selfie.scoring import sequence_log_probs
 from selfie.scoring.sequence_log_probs import score
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-ROWS = 6000
+ROWS = 60
+HALVED = [f"out of memory with {rows} rows: going on with {rows // 2}" for rows in (60, 30, 30)]
 
 
-def test_scoring_goes_on_with_half_the_batch(fp32_checkpoint: Checkpoint, tmp_path: Path):
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message.split(";")[0] for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_scoring_goes_on_with_half_the_batch(fp32_checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture):
     prompts = [[5 + row % 50, 6, 7] for row in range(ROWS)]
     responses = [[8 + row % 40] * 40 for row in range(ROWS)]
-    sums, log = within_memory(150, lambda: score(fp32_checkpoint, prompts, responses, 10**9, "policy"), tmp_path)
-    assert f"out of memory with {ROWS} rows: going on with {ROWS // 2}" in log
-    picked = range(0, ROWS, 500)
-    alone = score(fp32_checkpoint, [prompts[i] for i in picked], [responses[i] for i in picked], 1, "policy")
-    assert [sums[i] for i in picked] == pytest.approx(alone, abs=1e-3)
+    with room_for(20, sequence_log_probs, "stack", size=lambda rows, *_: len(rows)):
+        sums = score(fp32_checkpoint, prompts, responses, 10**9, "policy")
+    assert warnings(caplog) == HALVED
+    assert sums == pytest.approx(score(fp32_checkpoint, prompts, responses, 1, "policy"), abs=1e-3)
 
 
-def test_sampling_goes_on_with_half_the_batch(fp32_checkpoint: Checkpoint, tmp_path: Path):
+def test_sampling_goes_on_with_half_the_batch(fp32_checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture):
     requests = [Request([5 + seed % 50] * 30, seed) for seed in range(ROWS)]
-    sampling = Sampling(1.0, 1.0, 3)
 
-    def draw(some: list[Request], budget: int) -> list:
+    def draw(budget: int) -> list:
         with TransformersEngine(fp32_checkpoint, budget) as engine:
-            return [response.token_ids for response in engine.generate(some, sampling)]
+            return [response.token_ids for response in engine.generate(requests, Sampling(1.0, 1.0, 3))]
 
-    drawn, log = within_memory(100, lambda: draw(requests, 10**9), tmp_path)
-    assert f"out of memory with {ROWS} rows: going on with {ROWS // 2}" in log
-    picked = range(0, ROWS, 500)
-    assert [drawn[i] for i in picked] == draw([requests[i] for i in picked], 1)
+    with room_for(20, TransformersEngine, "_generate_batch", size=lambda _, some, *__: len(some)):
+        drawn = draw(10**9)
+    assert warnings(caplog) == HALVED
+    assert drawn == draw(1)
 
 
 def test_a_row_that_does_not_fit_alone_is_an_error():

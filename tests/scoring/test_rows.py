@@ -55,6 +55,25 @@ def test_neighbours_with_the_same_prompt_share_it():
     prompts, responses = [[1, 2], [1, 2], [3], [1, 2]], [[5]] * 4
     assert [row.numbers for row in lay_out(prompts, responses, sharing=True)] == [[0, 1], [2], [3]]
     assert [row.numbers for row in lay_out(prompts, responses, sharing=False)] == [[0], [1], [2], [3]]
+    long = lay_out([[1, 2]] * 4, [[5] * n for n in (3, 4, 3, 30)], sharing=True, longest=9)
+    assert [row.numbers for row in long] == [[0, 1], [2], [3]]
+
+
+def test_longer_rows_after_shorter_ones_keep_the_models_window():
+    """A window of 8: rows of 6 may share, rows of 18 may not, and are scored as by a model that never shared."""
+    torch.manual_seed(0)
+    model = transformers.MistralForCausalLM(transformers.MistralConfig(**SHAPE, sliding_window=8)).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    rng = random.Random(0)
+    row = Row([rng.randrange(5, 77) for _ in range(9)], [[rng.randrange(5, 77) for _ in range(9)]], [0])
+    scores = []
+    for longest, shares in ((18, False), (6, True), (18, False)):
+        assert share_prompts(model, longest) == shares
+        with torch.no_grad():
+            scores.append(response_log_probs(model, stack([row], False, CPU))[0].item())
+    assert scores[0] == scores[2]
+    assert abs(scores[0] - scores[1]) > 0.1  # else the window would not matter
 
 
 GROUPS = st.lists(st.tuples(IDS, st.lists(IDS, min_size=1, max_size=4)), min_size=1, max_size=4)

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import shutil
 import signal
 import time
@@ -12,10 +11,10 @@ import pytest
 from test_checkpointing import PARAMETERS, run
 from transformers import TrainerCallback
 
-from faults import in_a_child, within_memory
+from faults import in_a_child, room_for
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.commit import verify
-from selfie.errors import DivergenceError, StorageError
+from selfie.errors import DivergenceError, MemoryExhaustedError, StorageError
 from selfie.failures import explain
 from selfie.termination import orderly_exit
 from selfie.training.trainer import NoiseAwareTrainer
@@ -143,22 +142,33 @@ def test_a_clock_that_jumps_back_picks_the_newest_checkpoint_all_the_same(
 
 
 def test_out_of_memory_the_step_begins_anew_in_smaller_micro_batches(
-    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path
+    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """Steps of 3,000 pairs at once where there is no room for them; the same as with small ones from the beginning."""
-    count = 6000
-    many = pairs.select([i % len(pairs) for i in range(count)])
-    many = many.remove_columns("pair").add_column("pair", list(range(count)))
-    settings = {"batch_size": count // 2, "epochs": 1, "batch_tokens": 10**9, "checkpoint_steps": 100}
+    """Two pairs at once are too many where four are planned; the same bytes as with small ones from the beginning."""
+    large = PARAMETERS.model_copy(update={"batch_tokens": 10**6})
+    with room_for(1, NoiseAwareTrainer, "_compute_loss", size=lambda _, __, inputs, *___: len(inputs["pairs"])):
+        halved = run(tiny_checkpoint, pairs, tmp_path / "large", large)
+    budgets = [int(record.args[1]) for record in caplog.records if "out of memory in training" in record.message]
+    assert budgets == sorted(set(budgets), reverse=True)
+    assert budgets
+    assert halved == run(tiny_checkpoint, pairs, tmp_path / "small", PARAMETERS.model_copy(update={"batch_tokens": 1}))
 
-    def train(folder: str, **changes: int) -> list:
-        weights, log = run(tiny_checkpoint, many, tmp_path / folder, PARAMETERS.model_copy(update=settings | changes))
-        return [weights.hex(), log]
 
-    halved, logged = within_memory(
-        300, lambda: train("limited"), tmp_path, before=lambda: train("first", batch_tokens=9000)
-    )
-    sizes = re.findall(r"out of memory in training, step 1: going on with batch_tokens (\d+)", logged)
-    assert sizes
-    assert "step 2" not in logged
-    assert halved == train("small", batch_tokens=int(sizes[-1]))
+def test_a_pair_that_does_not_fit_alone_ends_the_training(
+    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """The longest pair asks for too much, in whatever micro-batch it is."""
+    lengths = [len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in pairs]
+    longest = lengths.index(max(lengths))
+
+    def greedy(_: NoiseAwareTrainer, __: object, inputs: dict, *___: object) -> int:
+        return sum(pair.number == longest for pair in inputs["pairs"])
+
+    large = PARAMETERS.model_copy(update={"batch_tokens": 10**6})
+    no_room = room_for(0, NoiseAwareTrainer, "_compute_loss", size=greedy)
+    with no_room, pytest.raises(RuntimeError, match="allocate") as caught:
+        run(tiny_checkpoint, pairs, tmp_path, large)
+    assert isinstance(explain(caught.value), MemoryExhaustedError)
+    budgets = [int(record.args[1]) for record in caplog.records if "out of memory in training" in record.message]
+    assert budgets == sorted(set(budgets), reverse=True)
+    assert len(budgets) > 1

@@ -93,10 +93,14 @@ def has_vllm() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
+def set_environment(environment: dict[str, str]) -> None:
+    """Before anything that it concerns is imported."""
+    os.environ.update(environment)
+
+
 def in_a_process(measure: Callable[..., Result], *arguments: Any, environment: dict[str, str] | None = None) -> Result:
     """A fresh one, which takes its memory with it."""
-    context = get_context("spawn")
-    with ProcessPoolExecutor(1, context, os.environ.update, (environment or {},)) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), set_environment, (environment or {},)) as pool:
         return pool.submit(measure, *arguments).result()
 
 

@@ -101,12 +101,16 @@ def committed_version(path: Path) -> Version | None:
     return next(iter(_present(path)), None)
 
 
-def forget_provenance(path: Path) -> None:
-    """The artefact stays, but nobody knows any more what it was made from: the next run makes it again."""
+def forget_provenance(path: Path, author: str | None = None) -> None:
+    """The artefact stays, but nobody knows any more what it was made from: the next run makes it again.
+
+    With ``author`` that is true of the part that this one added.
+    """
     present = committed_version(path)
     if present is not None:
         manifest = path / MANIFEST if path.is_dir() else _manifest_of(path)
-        _write_manifest(manifest, [{**present, "provenance": None}])
+        kept = None if author is None else {**(present["provenance"] or {}), author: None}
+        _write_manifest(manifest, [{**present, "provenance": kept}])
 
 
 def set_aside(path: Path) -> Path:

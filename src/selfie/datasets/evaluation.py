@@ -9,7 +9,7 @@ from kedro.io import AbstractDataset, DatasetError
 from pydantic import SecretStr
 
 from selfie.datasets.artefact import Artefact
-from selfie.datasets.commit import commit_file, commit_text, file_sha256, verify
+from selfie.datasets.commit import commit_file, commit_text, file_sha256, forget_provenance, verify
 from selfie.datasets.committed import CommittedDataset
 from selfie.errors import DataError
 from selfie.evaluation.alpaca_files import read_outputs
@@ -97,18 +97,15 @@ class LeaderboardDataset(Artefact, AbstractDataset[pd.DataFrame, pd.DataFrame]):
 
     def save(self, data: pd.DataFrame) -> None:
         before = self.load() if self._exists() else data[:0]
-        self._commit(merge_leaderboards(before, data), self.provenance)
+        board = merge_leaderboards(before, data)
+        commit_file(self._filepath, board.to_csv, {**(super().made_from() or {}), self._author: self.provenance})
+        commit_text(self._filepath.with_suffix(".md"), leaderboard_markdown(board))
 
     def made_from(self) -> dict[str, Any] | None:
         return (super().made_from() or {}).get(self._author)
 
     def forget(self) -> None:
-        if self._exists():
-            self._commit(self.load(), None)
-
-    def _commit(self, board: pd.DataFrame, made_from: dict[str, Any] | None) -> None:
-        commit_file(self._filepath, board.to_csv, {**(super().made_from() or {}), self._author: made_from})
-        commit_text(self._filepath.with_suffix(".md"), leaderboard_markdown(board))
+        forget_provenance(self._filepath, self._author)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "author": self._author}

@@ -45,7 +45,9 @@ def read_file(path: str) -> Iterator[tuple[int, Row | Problem]]:
         raise DataError(path, f"the format {suffix!r} is not known", f"use one of {', '.join(READERS)}")
     try:
         with fsspec.open(path, "rb", compression="infer") as stream:
-            yield from READERS[suffix](path, stream)
+            # A server that doesn't say how long its answer is lets nobody seek in it.
+            seekable = getattr(stream, "size", 0) is not None
+            yield from READERS[suffix](path, stream if seekable else io.BytesIO(stream.read()))
     except FileNotFoundError as error:
         raise DataError(path, "the file does not exist", "create it, or name another one in the catalog") from error
     except (OSError, EOFError, zlib.error) as error:

@@ -17,6 +17,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ModelError
+from selfie.generation.batches import halving
 from selfie.memory import free_memory
 from selfie.parameters import RewardModelParameters
 from selfie.training.checkpointing import Guard
@@ -88,13 +89,16 @@ def _load_judge(checkpoint: Checkpoint) -> PreTrainedModel:
 @torch.inference_mode()
 def _rewards(model: PreTrainedModel, rows: Sequence[list[int]], batch_tokens: int) -> Tensor:
     rewards = torch.empty(len(rows), dtype=torch.float64)
+
+    def rate(batch: list[int]) -> list[float]:
+        input_ids = torch.tensor([rows[i] for i in batch], device=model.device)
+        return model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits[:, 0].tolist()
+
     # Rows of one length together: no padding, after which models look for the last token in different ways.
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for length, group in groupby(by_length, key=lambda i: len(rows[i])):
         for batch in torch.tensor(list(group)).split(max(1, batch_tokens // length)):
-            input_ids = torch.tensor([rows[i] for i in batch], device=model.device)
-            logits = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
-            rewards[batch] = logits[:, 0].double().cpu()
+            rewards[batch] = torch.tensor(halving(rate, batch.tolist()), dtype=torch.float64)
     return rewards
 
 

@@ -20,7 +20,7 @@ from selfie.chat import render
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ConfigurationError
-from selfie.generation.batches import token_batches
+from selfie.generation.batches import halving, token_batches
 from selfie.memory import free_memory
 from selfie.preference.log_probs import Head
 from selfie.scoring.rows import Row, stack
@@ -132,9 +132,13 @@ def _log_odds(
     rows = list(verdicts)
     bias = None if head.bias is None else head.bias[rows].float()
     head = replace(head, weight=head.weight[rows].float(), bias=bias)
-    for batch in token_batches([len(row) for row in asked], batch_tokens):
+
+    def ask(batch: list[int]) -> list[float]:
         # What predicts the one token of a verdict is all that is read: which one stands there doesn't matter.
         hidden = response_hidden(model, stack([Row(asked[i], [verdicts[:1]], [i]) for i in batch], False, model.device))
         logits = head.logits(hidden)
-        log_odds[batch] = (logits[:, 0] - logits[:, 1]).double().cpu()
+        return (logits[:, 0] - logits[:, 1]).tolist()
+
+    for batch in token_batches([len(row) for row in asked], batch_tokens):
+        log_odds[batch] = torch.tensor(halving(ask, batch), dtype=torch.float64)
     return log_odds

@@ -1,4 +1,4 @@
-"""Log-probs of responses from hidden states, without ever holding [tokens × vocabulary] for more than one chunk.
+"""Log-probs of responses from hidden states, without holding [tokens × vocabulary] as a whole.
 
 The language-model head is applied to a chunk of positions at a time; under autograd chunks are recomputed in the
 backward pass, unless so few positions are scored that their logits may stay. That is what makes extrapolation

@@ -62,7 +62,7 @@ AttentionInterface.register(NAME, _attend)
 
 
 def share_prompts(model: PreTrainedModel, longest: int) -> bool:
-    """Makes the model ready for :func:`attending_along`; False, and nothing done, where that would not be exact.
+    """Makes the model ready for :func:`attending_along`; False, and the model as it was, where that would not be exact.
 
     That is where layers carry a state from token to token instead of attending, attend through a window shorter than
     the rows, or don't leave attention and positions to the caller.
@@ -74,6 +74,8 @@ def share_prompts(model: PreTrainedModel, longest: int) -> bool:
     reason = _refusal(model, longest)
     if reason:
         _log_once(f"{model.config.model_type}: every response is scored in a row of its own ({reason})")
+        if model.config._attn_implementation == NAME:  # shorter rows came before
+            model.set_attn_implementation("sdpa")
         return False
     model.set_attn_implementation(NAME)
     return True

@@ -5,6 +5,7 @@ from the prompt's, so that its log-prob is what it would be alone (prefix sharin
 2506.05433, and prefix-shared DPO, arXiv 2410.20305). See :mod:`selfie.scoring.attention`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,17 +58,20 @@ class Rows:
     responses: int
 
 
-def lay_out(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], sharing: bool) -> list[Row]:
+def lay_out(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], sharing: bool, longest: float = math.inf
+) -> list[Row]:
     """Puts neighbours with the same prompt into one row, or every response into one of its own.
 
     Args:
         prompts: one a response.
         responses: their token ids.
         sharing: whether the model can; see :func:`selfie.scoring.attention.share_prompts`.
+        longest: tokens beyond which a row takes no further response.
     """
     rows: list[Row] = []
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        if sharing and rows and rows[-1].prompt == prompt:
+        if sharing and rows and rows[-1].prompt == prompt and len(rows[-1]) + len(response) <= longest:
             rows[-1].responses.append(response)
             rows[-1].numbers.append(number)
         else:

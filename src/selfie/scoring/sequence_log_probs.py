@@ -55,7 +55,7 @@ def _score_rows(
     model: PreTrainedModel, prompts: Sequence[list[int]], responses: Sequence[list[int]], batch_tokens: int, name: str
 ) -> list[float]:
     sharing = share_prompts(model, max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True)))
-    rows = lay_out(prompts, responses, sharing)
+    rows = lay_out(prompts, responses, sharing, longest=batch_tokens)
     log_probs = [0.0] * len(responses)
     with tqdm(total=len(responses), desc=f"scoring under {name}", unit="response") as progress:
         for batch in token_batches([len(row) for row in rows], batch_tokens):

@@ -119,6 +119,7 @@ class NoiseAwareTrainer(DPOTrainer):
             state = read_state(checkpoint)
             self.detector.margins.extend(state["detector_margins"])
             self.pair_log.extend(state["pair_log"])
+            self.batch_tokens = state["batch_tokens"]
             logger.info("training goes on from %s", checkpoint.name)
         with finishing():
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -130,7 +131,8 @@ class NoiseAwareTrainer(DPOTrainer):
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            seal_checkpoint(folder, {"detector_margins": list(self.detector.margins), "pair_log": self.pair_log})
+            state = {"detector_margins": list(self.detector.margins), "pair_log": self.pair_log}
+            seal_checkpoint(folder, {**state, "batch_tokens": self.batch_tokens})
         self.accelerator.wait_for_everyone()
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
@@ -175,7 +177,7 @@ class NoiseAwareTrainer(DPOTrainer):
                     raise
             model.zero_grad()
             free_memory()  # outside of the handler, where the error no longer holds the micro-batch's tensors
-            self.batch_tokens = max(len(batch) * sizes[batch[0]] for batch in batches) // 2
+            self.batch_tokens = max(len(batch) * sizes[batch[0]] for batch in batches if len(batch) > 1) // 2
             logger.warning(
                 "out of memory in training, step %d: going on with batch_tokens %d",
                 self.state.global_step + 1,
