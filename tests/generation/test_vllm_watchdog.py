@@ -16,24 +16,24 @@ SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=4)
 REQUESTS = [Request([1, 2], seed) for seed in range(3)]
 
 
-def silent_from_the_start(connection: Connection, checkpoint: Checkpoint, max_length: int) -> None:
+def silent_from_the_start(connection: Connection, checkpoint: Checkpoint, max_length: int, eager: bool) -> None:
     time.sleep(600)
 
 
-def silent_after_one_answer(connection: Connection, checkpoint: Checkpoint, max_length: int) -> None:
+def silent_after_one_answer(connection: Connection, checkpoint: Checkpoint, max_length: int, eager: bool) -> None:
     connection.send(None)
     requests, _ = connection.recv()
     connection.send([Response([7], "length")] * len(requests))
     time.sleep(600)
 
 
-def dying(connection: Connection, checkpoint: Checkpoint, max_length: int) -> None:
+def dying(connection: Connection, checkpoint: Checkpoint, max_length: int, eager: bool) -> None:
     connection.send(None)
     connection.recv()
     os._exit(17)
 
 
-def slow_but_alive(connection: Connection, checkpoint: Checkpoint, max_length: int) -> None:
+def slow_but_alive(connection: Connection, checkpoint: Checkpoint, max_length: int, eager: bool) -> None:
     connection.send(None)
     for _ in range(2):
         requests, _ = connection.recv()

@@ -12,13 +12,13 @@ from selfie.parameters import TrainingParameters
 from selfie.scoring.sequence_log_probs import score
 from selfie.training.train import train
 
-BETA, BATCH_SIZE, MAX_LENGTH = 0.1, 8, 4096
+BETA, BATCH_SIZE, MAX_LENGTH, MANY_TOKENS = 0.1, 8, 4096, 10**7
 
 
 def generation(setting: Setting, engine: str) -> Measurement:
-    """Sampling, the engine loaded and warm."""
+    """Sampling, the engine loaded and warm, as in a run of many tokens."""
     requests = requests_of(setting)
-    with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH) as opened:
+    with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH, MANY_TOKENS) as opened:
         opened.generate(requests[:2], setting.sampling)
         with stopwatch() as measured:
             responses = opened.generate(requests, setting.sampling)

@@ -64,13 +64,18 @@ def choose_engine(name: str) -> str:
 
 
 @contextmanager
-def open_engine(name: str, checkpoint: Checkpoint, batch_tokens: int, max_length: int) -> Iterator[Engine]:
-    """The engine with the checkpoint loaded; its memory is free again when the block ends."""
+def open_engine(
+    name: str, checkpoint: Checkpoint, batch_tokens: int, max_length: int, tokens: int = 0
+) -> Iterator[Engine]:
+    """The engine with the checkpoint loaded; its memory is free again when the block ends.
+
+    ``tokens``: about how many will be sampled.
+    """
     engine: AbstractContextManager[Engine]
     if choose_engine(name) == "vllm":
         from selfie.generation.vllm_engine import VllmEngine
 
-        engine = VllmEngine(checkpoint, max_length)
+        engine = VllmEngine(checkpoint, max_length, tokens)
     else:
         from selfie.generation.transformers_engine import TransformersEngine
 

@@ -67,7 +67,8 @@ def sample_responses(
 
         def draw(part: range) -> Dataset:
             if not opened:  # where every shard is there already, no model is loaded
-                opened.append(stack.enter_context(open_engine(engine, checkpoint, batch_tokens, max_length)))
+                tokens = samples * len(fitting) * sampling.max_new_tokens
+                opened.append(stack.enter_context(open_engine(engine, checkpoint, batch_tokens, max_length, tokens)))
             rows = list(_unanswered(tokenizer, prompts, fitting, part, samples))
             seeds = (derive_seed(seed, purpose, row["prompt_id"], row["sample"]) for row in rows)
             requests = [Request(row["prompt_ids"], own) for row, own in zip(rows, seeds, strict=True)]

@@ -15,6 +15,7 @@ from selfie.termination import end_with_the_parent
 
 CHUNK = 512  # requests handed over at once: progress is shown and silence noticed between chunks
 CPU_CACHE_BYTES = 2**30
+COMPILING_PAYS = 150_000  # tokens (SmolLM2-135M, two cores: 58 s and 634 tokens/s compiled, 4 s and 515 without)
 SILENCE_SECONDS = 1800.0
 POLL_SECONDS = 5.0
 MASK_31_BITS = 2**31 - 1  # vLLM's per-request seeds
@@ -30,16 +31,20 @@ class VllmEngine:
     Args:
         checkpoint: the model that speaks.
         max_length: tokens of prompt and response together.
+        tokens: about how many will be sampled: on a CPU few of them don't pay for compiling the model.
         silence: seconds without an answer after which the engine is given up.
     """
 
-    def __init__(self, checkpoint: Checkpoint, max_length: int, silence: float = SILENCE_SECONDS):
+    def __init__(self, checkpoint: Checkpoint, max_length: int, tokens: int = 0, silence: float = SILENCE_SECONDS):
         self.checkpoint, self.max_length, self.silence = checkpoint, max_length, silence
+        self.eager = compute_device().type == "cpu" and tokens < COMPILING_PAYS
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.checkpoint, self.max_length), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, self.checkpoint, self.max_length, self.eager), daemon=True
+        )
         self.process.start()
         theirs.close()
         self._receive()  # the model is loaded
@@ -82,7 +87,7 @@ class VllmEngine:
         return answer
 
 
-def _serve(connection: Connection, checkpoint: Checkpoint, max_length: int) -> None:
+def _serve(connection: Connection, checkpoint: Checkpoint, max_length: int, eager: bool) -> None:
     """The engine's process: loads, then answers chunk after chunk until the connection closes."""
     # One process, so that nothing outlives it.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -96,6 +101,7 @@ def _serve(connection: Connection, checkpoint: Checkpoint, max_length: int) -> N
             dtype="bfloat16",
             max_model_len=max_length,
             enable_prefix_caching=True,
+            enforce_eager=eager,
             trust_remote_code=False,
             load_format="safetensors",
             # On a CPU vLLM would take 92% of the machine's memory for its cache.
