@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 import psutil
 import pytest
 
-from selfie.checkpoints import Checkpoint
+from selfie.checkpoints import Checkpoint, compute_device
 from selfie.generation import vllm_engine
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.generation.vllm_engine import EngineError, VllmEngine
@@ -90,3 +90,8 @@ def test_answers_wind_the_watchdog_up(engine: VllmEngine, monkeypatch: pytest.Mo
         engine.silence = 1.2
         assert len(engine.generate(REQUESTS, SAMPLING)) == 3
     assert no_process_is_left(engine)
+
+
+@pytest.mark.skipif(compute_device().type != "cpu", reason="an accelerator always samples with the compiled model")
+def test_few_tokens_are_not_worth_compiling_for():
+    assert [VllmEngine(Checkpoint("nowhere"), 64, tokens).eager for tokens in (0, 149_999, 150_000)] == [1, 1, 0]
