@@ -117,6 +117,8 @@ def measure_part(setting: Setting, part: str, rounds: int, runs: results.Runs) -
             choices: list[tuple[Any, ...]] = [(batch,) for batch in batches] or [()]
             for choice in choices:
                 name = "@".join([contestant.name, *map(str, choice)])
+                if len(runs.get(name, [])) > number:  # batch 1 of judging is two contestants
+                    continue
                 environment = {} if contestant.is_ours else STOCK
                 arguments = (setting, *contestant.arguments, *choice)
                 measurement = in_a_process(contestant.measure, *arguments, environment=environment)
