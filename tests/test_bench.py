@@ -31,7 +31,9 @@ def without_vllm() -> Iterator[None]:
 def setting(without_vllm: None, tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Setting:
     folder = tmp_path_factory.mktemp("bench")
     file = folder / "prompts.jsonl"
-    file.write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in all_prompts()[:9]))
+    file.write_text(
+        "\n".join(json.dumps({"messages": [{"role": "user", "content": prompt}]}) for prompt in all_prompts()[:9])
+    )
     setting = Setting(tiny_checkpoint.source, str(file), 9, 12, 512, str(folder))
     make_workload(setting)
     return setting

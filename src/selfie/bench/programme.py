@@ -189,10 +189,10 @@ def show(written: dict[str, Any]) -> None:
 @click.option("--model", help="A checkpoint's folder; by default the demo's model, from its package.")
 @click.option("--only", default=",".join(PARTS), show_default=True, help="Parts, with commas.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--prompts", default=8, show_default=True, help="Of the demo's, with four responses each.")
+@click.option("--prompts", default=8, show_default=True, help="The first of the file, with four responses each.")
 @click.option("--max-new-tokens", default=300, show_default=True)
 @click.option("--batch-tokens", default=8192, show_default=True, help="Judging's; training takes an eighth of it.")
-@click.option("--prompts-file", default="data/01_raw/prompts.jsonl", show_default=True)
+@click.option("--prompts-file", default="benchmarks/prompts.jsonl", show_default=True, help="Rows of `messages`.")
 @click.option("--results", "folder", default="benchmarks/results", show_default=True)
 def main(
     model: str | None,
@@ -214,7 +214,7 @@ def main(
         prompts,
         max_new_tokens,
         batch_tokens,
-        str(scratch / f"{prompts}-{max_new_tokens}"),
+        str(scratch / f"{Path(prompts_file).stem}-{prompts}-{max_new_tokens}"),
     )
     file = Path(folder) / f"{machine()['name']}.json"
     runs: results.Runs = json.loads(file.read_text())["measurements"] if file.exists() else {}

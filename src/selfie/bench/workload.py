@@ -1,4 +1,4 @@
-"""What is measured: the demo's prompts, and the responses that the model itself sampled to each."""
+"""What is measured: prompts of 20 to 200 tokens, and the responses that the model itself sampled to each."""
 
 import json
 import resource
@@ -96,7 +96,7 @@ def requests_of(setting: Setting) -> list[Request]:
     """Several a prompt, for the first prompts of the file."""
     tokenizer = setting.checkpoint.load_tokenizer()
     lines = Path(setting.prompts_file).read_text().splitlines()[: setting.prompts]
-    prompts = [render(tokenizer, [{"role": "user", "content": json.loads(line)["prompt"]}]) for line in lines]
+    prompts = [render(tokenizer, json.loads(line)["messages"]) for line in lines]
     return [Request(ids, derive_seed(0, "bench", i, k)) for i, ids in enumerate(prompts) for k in range(SAMPLES)]
 
 

@@ -15,6 +15,7 @@ from selfie.termination import end_with_the_parent
 
 CHUNK = 512  # requests handed over at once: progress is shown and silence noticed between chunks
 CPU_CACHE_BYTES = 2**30
+CPU_STEP_TOKENS = 4096
 COMPILING_PAYS = 150_000  # tokens (SmolLM2-135M, two cores: 58 s and 634 tokens/s compiled, 4 s and 515 without)
 SILENCE_SECONDS = 1800.0
 POLL_SECONDS = 5.0
@@ -95,6 +96,13 @@ def _serve(connection: Connection, checkpoint: Checkpoint, max_length: int, eage
     try:
         from vllm import LLM
 
+        on_cpu: dict[str, Any] = {}
+        if compute_device().type == "cpu":
+            # vLLM 0.32 can't rewind a seeded sampler on a CPU, which it does for a prompt that it computes in pieces:
+            # prompts are computed whole there. A step's room is vLLM's own, or one whole prompt.
+            on_cpu = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_length, CPU_STEP_TOKENS)}
+            # It would take 92% of the machine's memory for its cache.
+            on_cpu |= {"kv_cache_memory_bytes": CPU_CACHE_BYTES}
         model = LLM(
             model=checkpoint.source,
             revision=checkpoint.revision,
@@ -104,8 +112,7 @@ def _serve(connection: Connection, checkpoint: Checkpoint, max_length: int, eage
             enforce_eager=eager,
             trust_remote_code=False,
             load_format="safetensors",
-            # On a CPU vLLM would take 92% of the machine's memory for its cache.
-            kv_cache_memory_bytes=CPU_CACHE_BYTES if compute_device().type == "cpu" else None,
+            **on_cpu,
         )
         connection.send(None)
         for requests, sampling in _chunks(connection):
