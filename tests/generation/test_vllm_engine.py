@@ -29,7 +29,7 @@ def test_token_ids_in_token_ids_out_and_no_process_left(vllm_checkpoint):
 
 
 def test_more_prompts_than_one_step_has_room_for(vllm_checkpoint):
-    """None is computed in pieces, which a seeded request does not survive on a CPU; 512 · 20 tokens, a step has 4,096."""
+    """None is computed in pieces, which a seeded request does not survive on a CPU: 512 · 20 tokens for 4,096."""
     requests = [Request([5 + (i >> k & 1) for k in range(20)], seed=i) for i in range(512)]
     with open_engine("vllm", vllm_checkpoint, batch_tokens=1, max_length=64) as engine:
         responses = engine.generate(requests, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=2))

@@ -19,6 +19,8 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from selfie.scoring.causal_attention import causal_attention
+
 logger = logging.getLogger(__name__)
 NAME = "selfie_paths"
 _paths: ContextVar[tuple[tuple[Tensor, ...], Tensor] | None] = ContextVar("paths", default=None)
@@ -49,8 +51,17 @@ def _attend(
     outputs = []
     for group in paths:
         q, k, v = _along(group, query), _along(group, key), _along(group, value)
-        outputs.append(sdpa_attention_forward(module, q, k, v, None, **options)[0].flatten(0, 1))
+        if _in_bf16_on_a_cpu(query) and not options.get("dropout"):
+            output = causal_attention(q, k, v, options.get("scaling") or query.shape[-1] ** -0.5).transpose(1, 2)
+        else:
+            output = sdpa_attention_forward(module, q, k, v, None, **options)[0]
+        outputs.append(output.flatten(0, 1))
     return torch.cat(outputs).index_select(0, place).unflatten(0, shape), None
+
+
+def _in_bf16_on_a_cpu(states: Tensor) -> bool:
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return states.device.type == "cpu" and (states.dtype == torch.bfloat16 or autocast)
 
 
 def _along(paths: Tensor, states: Tensor) -> Tensor:
