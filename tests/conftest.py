@@ -90,8 +90,8 @@ def tiny_checkpoint(make_checkpoint: Callable[..., Checkpoint], tokenizer: PreTr
 class Fp32Checkpoint(Checkpoint):
     """Loads in fp32 whatever is asked for: bf16's rounding differs with the shape of the batch."""
 
-    def load_model(self, dtype: torch.dtype) -> PreTrainedModel:
-        return super().load_model(torch.float32)
+    def load_model(self, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+        return super().load_model(torch.float32, device)
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,15 @@ class Checkpoint:
     source: str
     revision: str | None = None
 
-    def load_model(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The model in evaluation mode on the compute device. Safetensors only, no code from the repository."""
+    def load_model(self, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+        """The model in evaluation mode, on the compute device unless said otherwise.
+
+        Safetensors only, no code from the repository.
+        """
         model = AutoModelForCausalLM.from_pretrained(
             self.source, revision=self.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
-        return model.eval().to(compute_device())
+        return model.eval().to(device or compute_device())
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, checked for what generation and training need of it.

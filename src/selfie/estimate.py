@@ -17,6 +17,7 @@ PROBE_SECONDS = 0.3
 # Shares of the probe's speed that the stages reached with SmolLM2-135M on 2 CPU cores.
 FORWARD_EFFICIENCY, DECODING_EFFICIENCY = 0.75, 0.15
 BACKWARD = 3  # a training step costs three forward passes
+FROZEN = 2  # and two where the weights have no gradients, only their inputs
 
 
 def estimate_seconds(pipeline: Pipeline, parameters: Parameters, rows: dict[str, int], weights: Path) -> float:
@@ -60,7 +61,8 @@ def _tokens(node: Node, parameters: Parameters, rows: dict[str, int]) -> tuple[f
         return scored[kind] * length, 0
     if kind == "train_policy":
         reference = 1 if training.alpha > 0 and max(training.extrapolation) > 0 else 0
-        return 2 * prompts * length * training.epochs * (BACKWARD + reference), 0
+        passes = (FROZEN if training.lora_rank else BACKWARD) + reference
+        return 2 * prompts * length * training.epochs * passes, 0
     return 0, 0
 
 

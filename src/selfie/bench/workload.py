@@ -47,9 +47,9 @@ class Setting:
 class Loaded(Checkpoint):
     """Loads once and gives the same model again, so that loading is not measured."""
 
-    def load_model(self, dtype: torch.dtype) -> PreTrainedModel:
+    def load_model(self, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
         if not hasattr(self, "model"):
-            object.__setattr__(self, "model", super().load_model(dtype))
+            object.__setattr__(self, "model", super().load_model(dtype, device))
         return self.model  # type: ignore[attr-defined]
 
 

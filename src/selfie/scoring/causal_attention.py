@@ -2,9 +2,9 @@
 
 PyTorch's kernel for it takes as long without the causal mask as with it, and as long in fp32 as in bf16. Blocks of
 queries against the keys before them use the processor's bf16 matrix products and leave out what the mask hides: half
-the time (docs/performance.md). Scores are rounded to bf16, as transformers' own "eager" attention rounds them, which other
-roundings of a bf16 model drown: log-probs are about as near to an fp32 model's (a test). The backward pass computes the probabilities
-again (as FlashAttention does, arXiv 2205.14135), so that nothing of the size length² is kept.
+the time (docs/performance.md). Scores are rounded to bf16, as transformers' own "eager" attention rounds them, which
+other roundings of a bf16 model drown: log-probs are about as near to an fp32 model's (a test). The backward pass
+computes the probabilities again (as FlashAttention does, arXiv 2205.14135), so that nothing of the size length² stays.
 """
 
 from collections.abc import Iterator

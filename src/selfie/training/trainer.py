@@ -6,6 +6,7 @@ What differs from ``trl.DPOTrainer`` 1.16:
 - the reference's summed log-probs come with the rows (the judge has already computed them), so a reference model is
   loaded only if the detector extrapolates from it;
 - the loss is SPA's (arXiv 2406.04412): pairs that the detector flags have a share α of their label turned round;
+- with adapters the frozen weights are the reference;
 - a prompt is computed once for its two responses, and a step's pairs go through the model sorted by length, in
   micro-batches of so many tokens;
 - gradient accumulation is exact: every pair of an optimiser step weighs the same, however the step is split into
@@ -76,8 +77,8 @@ class NoiseAwareTrainer(DPOTrainer):
     """See the module's docstring.
 
     Args:
-        model: the policy, fp32 master weights.
-        reference: the model it starts from, frozen; needed only where α > 0 and λ > 0.
+        model: the policy, fp32 master weights; with adapters (``peft_config``) the frozen bf16 ones.
+        reference: the model it starts from, frozen; needed only where α > 0 and λ > 0, and not with adapters.
         pairs: rows with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``reference_chosen_log_prob``,
             ``reference_rejected_log_prob`` and ``pair`` (a number that names the pair in the log); optionally
             ``human``, for labels that are never flagged, and ``weight`` of the preference loss (1 unless said).
@@ -99,7 +100,9 @@ class NoiseAwareTrainer(DPOTrainer):
     ):
         super().__init__(model, ref_model=reference, args=args, train_dataset=pairs, data_collator=collate, **kwargs)
         self.loss_is_scaled_for_ga = True  # _compute_loss divides by the optimiser step's pairs itself
-        model.forward = partial(response_log_probs, model)
+        self.policy = model  # adapters are put into it
+        trained: Any = self.model  # the same, or with adapters its wrapper
+        trained.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
         longest = _longest(pairs)
         self.sharing = share_prompts(model, longest) and (reference is None or share_prompts(reference, longest))
@@ -252,15 +255,23 @@ class NoiseAwareTrainer(DPOTrainer):
         """
         if not self.parameters.detects_noise or self._steps_done() < self.parameters.trust_warmup / 2:
             return torch.full_like(reference[:, 0], math.nan)
-        policy = self.accelerator.unwrap_model(self.model)
+        reference_model, without_adapters = self.policy, nullcontext()
+        if self.ref_model is not None:
+            reference_model = self.ref_model
+        elif self.extrapolation > 0:
+            without_adapters = self.accelerator.unwrap_model(self.model).disable_adapter()
         with torch.no_grad(), self.compute_loss_context_manager():
             reference_hidden = policy_hidden
-            reference_head = policy_head = Head.of(policy)
-            if self.ref_model is not None:
-                reference_head = Head.of(self.ref_model)
-                reference_hidden = response_hidden(self.ref_model, rows)
+            if self.extrapolation > 0:
+                with without_adapters:
+                    reference_hidden = response_hidden(reference_model, rows)
             values = extrapolated_token_log_probs(
-                policy_hidden, policy_head, reference_hidden, reference_head, rows.tokens, self.extrapolation
+                policy_hidden,
+                Head.of(self.policy),
+                reference_hidden,
+                Head.of(reference_model),
+                rows.tokens,
+                self.extrapolation,
             )
         return self._margin(sum_by_sequence(values, rows.response, rows.responses), reference)
 

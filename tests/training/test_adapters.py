@@ -1,0 +1,97 @@
+"""LoRA: only adapters are trained, the frozen weights are the reference, and the policy comes out merged."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_checkpointing import PARAMETERS, killed_at, run
+from test_trainer import BETA
+
+from selfie.checkpoints import Checkpoint
+from selfie.scoring.sequence_log_probs import response_hidden
+from selfie.training import trainer
+from selfie.training.pairs import with_reference
+from selfie.training.train import train
+
+LORA = PARAMETERS.model_copy(update={"lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-2})
+
+
+def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    return load_file(Path(checkpoint.source) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_checkpoint: Checkpoint, pairs, tmp_path_factory) -> tuple[Checkpoint, list[dict]]:
+    pairs = with_reference(pairs, tiny_checkpoint, 64)
+    return train(tiny_checkpoint, pairs, LORA, BETA, 1, seed=5, workspace=tmp_path_factory.mktemp("lora"))
+
+
+def test_linear_layers_change_by_what_their_rank_allows(tiny_checkpoint: Checkpoint, trained):
+    """All of them, and nothing else; the policy has no adapters left."""
+    before, after = weights(tiny_checkpoint), weights(trained[0])
+    assert after.keys() == before.keys()
+    for name, weight in before.items():
+        change = after[name] - weight
+        if name.endswith("_proj.weight"):
+            assert 0 < torch.linalg.matrix_rank(change, rtol=1e-3) <= LORA.lora_rank, name
+        else:
+            assert not change.any(), name
+    assert {value.dtype for value in after.values()} == {torch.float32}
+
+
+def test_the_margin_begins_at_zero_and_grows(trained):
+    """Adapters begin as nothing, so that the first step's policy is the reference."""
+    log = trained[1]
+    first = [row["margin"] for row in log if row["step"] == 0]
+    last = [row["margin"] for row in log if row["step"] == log[-1]["step"]]
+    # Scored in other batches, the reference's log-probs are rounded otherwise.
+    assert first == pytest.approx([0] * len(first), abs=BETA * 0.5)
+    assert sum(last) / len(last) > sum(first) / len(first) + 0.5
+
+
+def test_no_second_model_is_loaded(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, monkeypatch):
+    loaded: list[torch.dtype] = []
+    load = Checkpoint.load_model
+    monkeypatch.setattr(
+        Checkpoint, "load_model", lambda self, dtype, device=None: (loaded.append(dtype), load(self, dtype, device))[1]
+    )
+    train(tiny_checkpoint, pairs, LORA, BETA, 1, seed=5, workspace=tmp_path)
+    assert loaded == [torch.bfloat16, torch.float32]  # the second to be merged, after the training
+
+
+def test_the_reference_is_the_model_without_its_adapters(
+    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, monkeypatch
+):
+    """Its hidden states, as the detector gets them in the last step, are those of a fresh copy of the start."""
+    start = tiny_checkpoint.load_model(torch.bfloat16)
+    compared = []
+
+    def compare(policy, rows):
+        hidden = response_hidden(policy, rows)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=torch.is_autocast_enabled("cpu")):
+            compared.append(torch.equal(hidden, response_hidden(start, rows)))
+        return hidden
+
+    monkeypatch.setattr(trainer, "response_hidden", compare)
+    monkeypatch.setattr(trainer, "share_prompts", lambda *_: False)
+    train(tiny_checkpoint, pairs, LORA, BETA, 1, seed=5, workspace=tmp_path)
+    assert compared
+    assert all(compared)
+
+
+def test_a_killed_training_ends_with_the_same_bytes(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path):
+    uninterrupted = run(tiny_checkpoint, pairs, tmp_path / "whole", LORA)
+    killed_at(5, tiny_checkpoint, pairs, tmp_path / "killed", LORA)
+    (left,) = (tmp_path / "killed").glob("checkpoint-*")
+    assert (left / "adapter_model.safetensors").exists()
+    assert not (left / "model.safetensors").exists()
+    assert run(tiny_checkpoint, pairs, tmp_path / "killed", LORA) == uninterrupted
+
+
+def test_without_extrapolation_there_is_no_reference_pass(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path):
+    plain = LORA.model_copy(update={"extrapolation": [0.0]})
+    _, log = train(tiny_checkpoint, pairs, plain, BETA, 1, seed=5, workspace=tmp_path)
+    seen = [row for row in log if row["detector_margin"] is not None]
+    assert seen
+    assert [row["detector_margin"] for row in seen] == pytest.approx([row["margin"] for row in seen], abs=0.05)
