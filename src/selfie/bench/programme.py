@@ -189,7 +189,7 @@ def show(written: dict[str, Any]) -> None:
 @click.option("--model", help="A checkpoint's folder; by default the demo's model, from its package.")
 @click.option("--only", default=",".join(PARTS), show_default=True, help="Parts, with commas.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--prompts", default=8, show_default=True, help="The first of the file, with four responses each.")
+@click.option("--prompts", default=16, show_default=True, help="The first of the file, with four responses each.")
 @click.option("--max-new-tokens", default=300, show_default=True)
 @click.option("--batch-tokens", default=8192, show_default=True, help="Judging's; training takes an eighth of it.")
 @click.option("--prompts-file", default="benchmarks/prompts.jsonl", show_default=True, help="Rows of `messages`.")

@@ -10,6 +10,7 @@ from kedro.io import DatasetError
 
 from selfie.datasets.commit import is_committed, set_aside
 from selfie.datasets.rows import RowsDataset
+from selfie.memory import trim_memory
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Shards:
                 shard.save(compute(range(count)[number * self.rows : (number + 1) * self.rows]))
                 parts[number] = shard.load()
                 logger.debug("committed %s", file)
+                trim_memory()
         return concatenate_datasets(parts)
 
 
