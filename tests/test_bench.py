@@ -129,7 +129,8 @@ def test_only_ours_runs_with_the_projects_settings(monkeypatch: pytest.MonkeyPat
 
 def test_a_contestant_runs_in_a_process_of_its_own(setting: Setting, tmp_path: Path):
     """As `make bench` starts it: what it measures with must be found by a process that starts afresh."""
-    workload = tmp_path / f"selfie-bench-{os.getuid()}/9-12/workload.json"
+    name = bench.workload_name(setting.model, setting.prompts_file, 9, 12)
+    workload = tmp_path / f"selfie-bench-{os.getuid()}" / name / "workload.json"
     workload.parent.mkdir(parents=True)
     workload.write_text(setting.file.read_text())
     command = [sys.executable, "-m", "selfie.bench", "--only", "training", "--rounds", "1", "--prompts", "9"]

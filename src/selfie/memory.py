@@ -2,8 +2,7 @@
 
 import ctypes
 import gc
-from functools import cache
-from typing import Any
+import sys
 
 import torch
 
@@ -18,11 +17,5 @@ def free_memory() -> None:
 
 def trim_memory() -> None:
     """Gives the system what was freed on the CPU: glibc keeps it in pieces that hardly fit other shapes."""
-    library = _c_library()
-    if hasattr(library, "malloc_trim"):
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):  # musl has none
         library.malloc_trim(0)
-
-
-@cache
-def _c_library() -> Any:
-    return ctypes.CDLL(None)

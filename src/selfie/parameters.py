@@ -106,9 +106,10 @@ class TrainingParameters(OptimizerParameters):
     batch_tokens: PositiveInt
     """Tokens (rows × longest row) of one forward and backward pass of one process: its memory. No pair is split."""
     lora_rank: Annotated[int, Field(ge=0, le=4096)] = 0
-    """0: all weights are trained, as in the paper. Above: adapters of this rank (LoRA, arXiv 2106.09685) on all linear
-    layers but the head, merged into the weights at the end. The weights stay in bf16 and are the reference, gradients
-    and the optimiser's moments are the adapters' alone. Wants a learning rate some ten times as high."""
+    """0: all weights are trained, as in the paper. Above: adapters of this rank (LoRA, arXiv 2106.09685) on the linear
+    layers but the head (of some mixtures of experts only on the attention's, which the log says), merged into the
+    weights at the end. The weights stay in bf16 and are the reference, gradients and the optimiser's moments are the
+    adapters' alone. Wants a learning rate some ten times as high, else bf16 swallows the change: the log says so."""
     lora_alpha: PositiveInt = 32
     """What adapters add is multiplied by this over their rank."""
     loss: Literal["noise_aware", "conservative", "robust"]

@@ -1,5 +1,6 @@
 """LoRA: only adapters are trained, the frozen weights are the reference, and the policy comes out merged."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from safetensors.torch import load_file
 from test_checkpointing import PARAMETERS, killed_at, run
 from test_trainer import BETA
+from transformers import Mamba2Config, Mamba2ForCausalLM
 
 from selfie.checkpoints import Checkpoint
+from selfie.errors import ConfigurationError
 from selfie.scoring.sequence_log_probs import response_hidden
 from selfie.training import trainer
 from selfie.training.pairs import with_reference
@@ -19,6 +22,17 @@ LORA = PARAMETERS.model_copy(update={"lora_rank": 4, "lora_alpha": 8, "learning_
 
 def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return load_file(Path(checkpoint.source) / "model.safetensors")
+
+
+@pytest.fixture
+def mamba(tiny_checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
+    """A model without attention that speaks the synthetic language."""
+    tokenizer = tiny_checkpoint.load_tokenizer()
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 1, "state_size": 8, "n_groups": 1}
+    folder = tmp_path / "mamba"
+    Mamba2ForCausalLM(Mamba2Config(**sizes, num_heads=4, head_dim=16, expand=2)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Checkpoint(str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +62,21 @@ def test_the_margin_begins_at_zero_and_grows(trained):
     # Scored in other batches, the reference's log-probs are rounded otherwise.
     assert first == pytest.approx([0] * len(first), abs=BETA * 0.5)
     assert sum(last) / len(last) > sum(first) / len(first) + 0.5
+
+
+@pytest.mark.parametrize(("learning_rate", "swallowed"), [(1e-2, False), (1e-6, True)])
+def test_what_bf16_swallows_is_said(
+    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, caplog: pytest.LogCaptureFixture, learning_rate, swallowed
+):
+    """The start's weights lie on bf16's grid, as a hub's do: changes of less than half a step come to nothing."""
+    caplog.set_level(logging.INFO)
+    start = Checkpoint(str(tmp_path / "start"))
+    tiny_checkpoint.load_model(torch.bfloat16).save_pretrained(start.source)
+    tiny_checkpoint.load_tokenizer().save_pretrained(start.source)
+    train(start, pairs, LORA.model_copy(update={"learning_rate": learning_rate}), BETA, 1, 5, tmp_path / "run")
+    assert "adapters changed 100% of the weights of the layers" in caplog.text
+    assert ("keeps 0% of what was trained" in caplog.text) is swallowed
+    assert ("of what was trained" in caplog.text) is swallowed
 
 
 def test_no_second_model_is_loaded(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, monkeypatch):
@@ -80,6 +109,11 @@ def test_the_reference_is_the_model_without_its_adapters(
     assert all(compared)
 
 
+def test_a_model_that_takes_no_adapters(mamba: Checkpoint, pairs, tmp_path: Path):
+    with pytest.raises(ConfigurationError, match=r"(?s)lora_rank.*takes no adapters.*out_proj.*set them to 0"):
+        train(mamba, pairs, LORA, BETA, 1, seed=5, workspace=tmp_path)
+
+
 def test_a_killed_training_ends_with_the_same_bytes(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path):
     uninterrupted = run(tiny_checkpoint, pairs, tmp_path / "whole", LORA)
     killed_at(5, tiny_checkpoint, pairs, tmp_path / "killed", LORA)
@@ -89,7 +123,10 @@ def test_a_killed_training_ends_with_the_same_bytes(tiny_checkpoint: Checkpoint,
     assert run(tiny_checkpoint, pairs, tmp_path / "killed", LORA) == uninterrupted
 
 
-def test_without_extrapolation_there_is_no_reference_pass(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path):
+def test_without_extrapolation_there_is_no_reference_pass(
+    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(trainer, "response_hidden", lambda *_: pytest.fail("a second pass"))
     plain = LORA.model_copy(update={"extrapolation": [0.0]})
     _, log = train(tiny_checkpoint, pairs, plain, BETA, 1, seed=5, workspace=tmp_path)
     seen = [row for row in log if row["detector_margin"] is not None]

@@ -4,6 +4,7 @@ Rivals that have a choice of batch size are measured with each of them in the fi
 Results are written after every measurement, so that the parts can be measured one after the other (``--only``).
 """
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -208,14 +209,9 @@ def main(
     os.environ.update(TQDM_DISABLE="1", HF_HUB_OFFLINE="1", VLLM_LOGGING_LEVEL="ERROR", TRANSFORMERS_VERBOSITY="error")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     scratch = Path(tempfile.gettempdir()) / f"selfie-bench-{os.getuid()}"
-    setting = Setting(
-        model or in_a_process(_demo_model, scratch / "model"),
-        prompts_file,
-        prompts,
-        max_new_tokens,
-        batch_tokens,
-        str(scratch / f"{Path(prompts_file).stem}-{prompts}-{max_new_tokens}"),
-    )
+    model = model or in_a_process(_demo_model, scratch / "model")
+    kept = scratch / workload_name(model, prompts_file, prompts, max_new_tokens)
+    setting = Setting(model, prompts_file, prompts, max_new_tokens, batch_tokens, str(kept))
     file = Path(folder) / f"{machine()['name']}.json"
     runs: results.Runs = json.loads(file.read_text())["measurements"] if file.exists() else {}
     if not setting.file.exists():
@@ -228,6 +224,12 @@ def main(
             commit_text(file, json.dumps(written, indent=1))
             commit_text(file.with_suffix(".md"), results.page(written))
     show(document(setting, runs))
+
+
+def workload_name(model: str, prompts_file: str, prompts: int, max_new_tokens: int) -> str:
+    """Of the folder that keeps what this model samples to these prompts."""
+    asked = hashlib.sha256(model.encode() + Path(prompts_file).read_bytes()).hexdigest()
+    return f"{prompts}-{max_new_tokens}-{asked[:8]}"
 
 
 def _demo_model(folder: Path) -> str:

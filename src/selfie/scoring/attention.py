@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from selfie.scoring.causal_attention import causal_attention
+from selfie.scoring.causal_attention import causal_attention, pays
 
 logger = logging.getLogger(__name__)
 NAME = "selfie_paths"
@@ -51,7 +51,7 @@ def _attend(
     outputs = []
     for group in paths:
         q, k, v = _along(group, query), _along(group, key), _along(group, value)
-        if _in_bf16_on_a_cpu(query) and not options.get("dropout"):
+        if _in_bf16_on_a_cpu(query) and not options.get("dropout") and options.get("position_bias") is None:
             output = causal_attention(q, k, v, options.get("scaling") or query.shape[-1] ** -0.5).transpose(1, 2)
         else:
             output = sdpa_attention_forward(module, q, k, v, None, **options)[0]
@@ -61,7 +61,7 @@ def _attend(
 
 def _in_bf16_on_a_cpu(states: Tensor) -> bool:
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return states.device.type == "cpu" and (states.dtype == torch.bfloat16 or autocast)
+    return states.device.type == "cpu" and (states.dtype == torch.bfloat16 or autocast) and pays()
 
 
 def _along(paths: Tensor, states: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import set_seed
 from trl import DPOConfig
@@ -11,7 +12,7 @@ from trl import DPOConfig
 from selfie.checkpoints import Checkpoint
 from selfie.memory import free_memory
 from selfie.parameters import TrainingParameters
-from selfie.training.adapters import adapters, merged
+from selfie.training.adapters import adapters, fitting, merged
 from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.settings import trainer_settings
 from selfie.training.trainer import NoiseAwareTrainer
@@ -46,27 +47,32 @@ def train(
         extrapolation = parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
     config = adapters(parameters)
     set_seed(seed % 2**32)  # adapters begin at random
-    trainer = NoiseAwareTrainer(
-        # bf16 weights would swallow steps this small: fp32 masters (or adapters), bf16 autocast.
-        model=start.load_model(torch.bfloat16 if config else torch.float32),
-        reference=start.load_model(torch.bfloat16) if extrapolation > 0 and not config else None,
-        pairs=pairs,
-        args=_config(parameters, beta, seed, workspace),
-        parameters=parameters,
-        extrapolation=extrapolation,
-        processing_class=start.load_tokenizer(),
-        peft_config=config,
-    )
+    with fitting():
+        trainer = NoiseAwareTrainer(
+            # bf16 weights would swallow steps this small: fp32 masters (or adapters), bf16 autocast.
+            model=start.load_model(torch.bfloat16 if config else torch.float32),
+            reference=start.load_model(torch.bfloat16) if extrapolation > 0 and not config else None,
+            pairs=pairs,
+            args=_config(parameters, beta, seed, workspace),
+            parameters=parameters,
+            extrapolation=extrapolation,
+            processing_class=start.load_tokenizer(),
+            peft_config=config,
+        )
     trainer.go_on_from(newest_checkpoint(workspace))
     folder = workspace / "policy"
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
-    trained.save_pretrained(workspace / "adapters" if config else folder)
+    processes = PartialState()
+    if processes.is_main_process:
+        trained.save_pretrained(workspace / "adapters" if config else folder)
     log = trainer.pair_log
     del trainer, trained
     free_memory()
-    if config:
-        merged(start, workspace / "adapters").save_pretrained(folder)
-    start.load_tokenizer().save_pretrained(folder)
+    if processes.is_main_process:
+        if config:
+            merged(start, workspace / "adapters").save_pretrained(folder)
+        start.load_tokenizer().save_pretrained(folder)
+    processes.wait_for_everyone()
     return Checkpoint(str(folder)), log
 
 

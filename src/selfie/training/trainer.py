@@ -101,6 +101,9 @@ class NoiseAwareTrainer(DPOTrainer):
         super().__init__(model, ref_model=reference, args=args, train_dataset=pairs, data_collator=collate, **kwargs)
         self.loss_is_scaled_for_ga = True  # _compute_loss divides by the optimiser step's pairs itself
         self.policy = model  # adapters are put into it
+        for module in (*model.modules(), *(reference.modules() if reference is not None else ())):
+            if hasattr(module, "attention_dropout"):  # TRL turns off all other dropout
+                module.attention_dropout = 0.0
         trained: Any = self.model  # the same, or with adapters its wrapper
         trained.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
