@@ -54,7 +54,7 @@ bench: install  ## measure speed and memory against what else one would run, int
 	$(BIN)/python -m selfie.bench $(BENCH)
 
 bench-scale: install  ## how time and memory of each stage grow with the rows: 1, 4 and 16 times as many
-	$(BIN)/python -m selfie.bench.scale
+	$(BIN)/python -m selfie.bench.scale $(BENCH)
 
 mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
