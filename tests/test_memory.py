@@ -1,6 +1,9 @@
 """No stage holds all of its rows: four times as many may take no more memory than a few numbers a row."""
 
 import json
+import platform
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +183,31 @@ def peak(work: Work, inputs: list[Make], rows: int, model: Checkpoint, folder: P
         assert not list(folder.rglob("cache-*")), "datasets has left a cache among an artefact's files"
         tracemalloc.stop()
         pyarrow.set_memory_pool(before)
+
+
+PAGES_ASKED_FOR = """
+import resource, torch
+from selfie.memory import reuse_memory
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+pages()
+stock = pages()
+reuse_memory()
+pages()
+print(stock, pages())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators decide for themselves")
+def test_what_a_batch_frees_serves_the_next_one():
+    """20 tensors of 64 MiB one after the other, 16,384 pages each, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", PAGES_ASKED_FOR], capture_output=True, text=True, check=True)
+    stock, reused = map(int, done.stdout.split())
+    assert stock > 20 * 16_000
+    assert reused < 1_000
 
 
 def test_what_is_compiled_for_a_shape_does_not_pile_up():

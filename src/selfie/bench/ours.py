@@ -72,7 +72,7 @@ def parameters(setting: Setting) -> TrainingParameters:
         learning_rate=1e-5,
         epochs=1,
         batch_size=BATCH_SIZE,
-        batch_tokens=setting.batch_tokens // 8,
+        batch_tokens=setting.batch_tokens // 16,
         learning_rate_warmup=0.1,
         weight_decay=0.0,
         max_grad_norm=1.0,

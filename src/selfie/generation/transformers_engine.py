@@ -18,7 +18,7 @@ from transformers import (
 from selfie.checkpoints import Checkpoint
 from selfie.generation.batches import halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
-from selfie.memory import free_memory
+from selfie.memory import free_memory, reuse_memory
 
 DONE_SHARE = 0.25
 
@@ -71,6 +71,7 @@ class TransformersEngine:
         self.checkpoint, self.batch_tokens = checkpoint, batch_tokens
 
     def __enter__(self) -> Self:
+        reuse_memory()
         self.model: Any = self.checkpoint.load_model(torch.bfloat16)
         self.tokenizer = self.checkpoint.load_tokenizer()
         return self

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards, in_shards
 from selfie.generation.batches import halving, token_batches
-from selfie.memory import free_memory
+from selfie.memory import free_memory, reuse_memory
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
 from selfie.scoring.attention import attending_along, share_prompts
 from selfie.scoring.rows import Row, Rows, lay_out, stack
@@ -38,6 +38,7 @@ def score(
         name: what the progress bar calls the model.
         shards: where finished shards of log-probs are kept until all are there; without, all is done in one piece.
     """
+    reuse_memory()
     load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
 
     def score_part(part: range) -> Dataset:

@@ -10,7 +10,7 @@ from transformers import set_seed
 from trl import DPOConfig
 
 from selfie.checkpoints import Checkpoint
-from selfie.memory import free_memory
+from selfie.memory import free_memory, reuse_memory
 from selfie.parameters import TrainingParameters
 from selfie.training.adapters import adapters, fitting, merged
 from selfie.training.checkpointing import newest_checkpoint
@@ -46,6 +46,7 @@ def train(
     if parameters.detects_noise and iteration > 0:
         extrapolation = parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
     config = adapters(parameters)
+    reuse_memory()
     set_seed(seed % 2**32)  # adapters begin at random
     with fitting():
         trainer = NoiseAwareTrainer(
