@@ -201,7 +201,10 @@ print(stock, pages())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators decide for themselves")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or torch.accelerator.is_available(),
+    reason="only glibc is told so, where models are computed on the CPU",
+)
 def test_what_a_batch_frees_serves_the_next_one():
     """20 tensors of 64 MiB one after the other, 16,384 pages each, in a process of its own."""
     done = subprocess.run([sys.executable, "-c", PAGES_ASKED_FOR], capture_output=True, text=True, check=True)

@@ -24,12 +24,13 @@ def trim_memory() -> None:
 
 @cache
 def reuse_memory() -> None:
-    """What a batch frees on the CPU serves the next one.
+    """What a batch frees serves the next one, where models are computed on the CPU.
 
     glibc would hand everything of 32 MiB and more back to the system at once, and get it again page by page, each
-    cleared by the kernel: a fifth of judging's time went there (docs/performance.md). See ``man mallopt``.
+    cleared by the kernel: a sixth of judging's time went there (docs/performance.md). See ``man mallopt``.
     """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+    on_cpu = not torch.accelerator.is_available()
+    if on_cpu and sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         trim_threshold, mmap_max = -1, -4
         library.mallopt(mmap_max, 0)
         library.mallopt(trim_threshold, 2**31 - 1)
