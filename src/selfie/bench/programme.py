@@ -192,7 +192,7 @@ def show(written: dict[str, Any]) -> None:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--prompts", default=16, show_default=True, help="The first of the file, with four responses each.")
 @click.option("--max-new-tokens", default=300, show_default=True)
-@click.option("--batch-tokens", default=8192, show_default=True, help="Judging's; training takes an eighth of it.")
+@click.option("--batch-tokens", default=8192, show_default=True, help="Judging's; training takes a sixteenth of it.")
 @click.option("--prompts-file", default="benchmarks/prompts.jsonl", show_default=True, help="Rows of `messages`.")
 @click.option("--results", "folder", default="benchmarks/results", show_default=True)
 def main(
