@@ -1,6 +1,7 @@
 """Handles on model checkpoints: nodes pass a folder, never a torch module."""
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,17 @@ class Checkpoint:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
+
+    def weights(self) -> int | None:
+        """How many weights the files of a local folder hold, by their headers; None on the hub."""
+        files = list(Path(self.source).glob("*.safetensors"))
+        if not files:
+            return None
+        total = 0
+        for file in files:
+            with safe_open(file, framework="pt") as opened:
+                total += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+        return total
 
     def check_files(self) -> None:
         """Raises ModelError, reading no weights, where a local folder lacks what a checkpoint needs or holds code."""

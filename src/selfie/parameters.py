@@ -17,6 +17,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class PrecisionParameters(_Strict):
+    """In which arithmetic the stages compute; ``auto`` goes by device and model (docs/precision.md)."""
+
+    scoring: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Of the log-probs that the judge compares. ``auto``: the cheapest whose labels agree with float32's on a sample of
+    each iteration's responses."""
+    training: Literal["auto", "float32", "mixed"] = "auto"
+    """``mixed``: float32 weights under bf16 autocast."""
+    sampling: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the responses to be judged. ``float32`` where the log warns that bf16 swallows what was trained."""
+    evaluation: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the answers to be compared, and of judges on this machine."""
+
+
 class GenerationParameters(_Strict):
     """How responses are sampled (SPA: 2 samples at temperature 0.7, at most 300 new tokens)."""
 
@@ -272,6 +286,7 @@ class Parameters(_Strict):
     """Share of a data set's rows that may fail the data gate and be set aside; if more do, the run stops."""
     prompts_per_iteration: list[PositiveInt]
     """Fresh prompts for iterations 1, 2, …; no prompt is used twice."""
+    precision: PrecisionParameters = PrecisionParameters()
     generation: GenerationParameters
     judging: JudgingParameters
     seeding: TrainingParameters

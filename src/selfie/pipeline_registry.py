@@ -99,7 +99,6 @@ def create_iteration(k: int, shape: Shape) -> Pipeline:
     return _room(
         generation.create_pipeline()
         + judging.create_pipeline(shape.judge_model)
-        + (training.create_replay() if shape.replay else Pipeline([]))
         + training.create_pipeline(shape.replay)
         + diagnostics.create_iteration(),
         shape,

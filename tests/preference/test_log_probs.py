@@ -94,7 +94,7 @@ def test_extrapolation_by_the_formula(extrapolation: float, chunk: int, scales: 
     """
     policy, reference = random_hidden(0), random_hidden(2)
     policy_head, reference_head = random_head(1, **scales), random_head(3, **scales)
-    values = extrapolated_token_log_probs(
+    values, of_reference = extrapolated_token_log_probs(
         policy, policy_head, reference, reference_head, TOKENS, extrapolation, chunk * VOCABULARY
     )
     combined = (1 + extrapolation) * naive_logits(policy, policy_head) - extrapolation * naive_logits(
@@ -102,10 +102,12 @@ def test_extrapolation_by_the_formula(extrapolation: float, chunk: int, scales: 
     )
     torch.testing.assert_close(values, naive_log_probs(combined).detach(), atol=1e-5, rtol=1e-5)
     assert not values.requires_grad
+    own = token_log_probs(reference, TOKENS, reference_head, chunk * VOCABULARY)
+    assert torch.equal(of_reference, own)  # to the bit: margins begin at zero
 
 
 def test_no_extrapolation_is_the_policy():
-    values = extrapolated_token_log_probs(
+    values, _ = extrapolated_token_log_probs(
         random_hidden(0), random_head(1), random_hidden(2), random_head(3), TOKENS, extrapolation=0.0
     )
     own = token_log_probs(random_hidden(0), TOKENS, random_head(1)).detach()
@@ -116,7 +118,7 @@ def test_extrapolation_goes_away_from_the_reference():
     """One position, two tokens, uniform reference: logits (a, 0) become ((1 + λ)·a, 0), so p = σ((1 + λ)·a)."""
     head = Head(torch.tensor([[1.0], [0.0]]))
     hidden, nothing = torch.tensor([[2.0]]), torch.tensor([[0.0]])
-    value = extrapolated_token_log_probs(hidden, head, nothing, head, torch.tensor([0]), extrapolation=0.5)
+    value, _ = extrapolated_token_log_probs(hidden, head, nothing, head, torch.tensor([0]), extrapolation=0.5)
     torch.testing.assert_close(value, torch.nn.functional.logsigmoid(torch.tensor([3.0])))
 
 

@@ -2,16 +2,14 @@
 
 import pytest
 from test_checkpointing import run
-from test_trainer import disturb, make_pairs
-from transformers import LlamaForCausalLM
+from test_trainer import make_pairs
 
 from selfie.checkpoints import Checkpoint
 
 
 @pytest.fixture(scope="module")
-def pairs(tiny_checkpoint: Checkpoint):
-    model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source)
-    return disturb(make_pairs(model, 15))
+def pairs():
+    return make_pairs(15)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 import torch.multiprocessing
 from datasets import load_from_disk
-from test_trainer import PLAIN, by_step, config, disturb, make_pairs
+from test_trainer import PLAIN, by_step, config, make_pairs, other_model
 
 from selfie.checkpoints import Checkpoint
 from selfie.errors import ConfigurationError
@@ -85,7 +85,7 @@ def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint
     )
     return NoiseAwareTrainer(
         model,
-        checkpoint.load_model(torch.float32),
+        other_model(model),
         load_from_disk(str(folder / "pairs")),
         args,
         PLAIN.model_copy(update={"alpha": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW, **TOKENS}),
@@ -98,7 +98,7 @@ def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint
 def folder(tiny_checkpoint: Checkpoint, tmp_path_factory) -> Path:
     """The logs and weights that all processes of the three trainings left."""
     folder = tmp_path_factory.mktemp("processes")
-    disturb(make_pairs(tiny_checkpoint.load_model(torch.float32), PAIRS)).save_to_disk(str(folder / "pairs"))
+    make_pairs(PAIRS).save_to_disk(str(folder / "pairs"))
     for processes in (1, 2, 4):
         launch(work, processes, folder, tiny_checkpoint)
     return folder
@@ -168,5 +168,5 @@ def train_in_processes(rank: int, processes: int, folder: Path, checkpoint: Chec
 
 def test_a_step_has_as_many_pairs_whatever_the_processes(tiny_checkpoint: Checkpoint, tmp_path: Path):
     """A micro-batch of 8 is the whole step: two processes take 4 each, where they would have made it a step of 16."""
-    make_pairs(tiny_checkpoint.load_model(torch.float32), 20).save_to_disk(str(tmp_path / "pairs"))
+    make_pairs(20).save_to_disk(str(tmp_path / "pairs"))
     launch(train_in_processes, 2, tmp_path, tiny_checkpoint)

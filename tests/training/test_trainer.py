@@ -3,7 +3,6 @@
 import math
 import random
 from collections import deque
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from trl import DPOConfig, DPOTrainer
 
 from selfie.checkpoints import Checkpoint
 from selfie.parameters import TrainingParameters
+from selfie.precision import store_linear_in_bf16
 from selfie.scoring.rows import lay_out, stack
 from selfie.scoring.sequence_log_probs import response_log_probs
 from selfie.training.train import train
@@ -44,8 +44,8 @@ PLAIN = TrainingParameters(
 LOG_2 = math.log(2)
 
 
-def make_pairs(model: PreTrainedModel, count: int, seed: int = 0) -> Dataset:
-    """Random token ids of unequal lengths, with ``model``'s log-probs as the reference's."""
+def make_pairs(count: int, seed: int = 0) -> Dataset:
+    """Random token ids of unequal lengths."""
     rng = random.Random(seed)
 
     def ids(shortest: int, longest: int) -> list[int]:
@@ -55,17 +55,13 @@ def make_pairs(model: PreTrainedModel, count: int, seed: int = 0) -> Dataset:
     pairs["prompt_ids"] = [ids(2, 8) for _ in range(count)]
     for side in ("chosen", "rejected"):
         pairs[f"{side}_ids"] = [[*ids(1, 12), 1] for _ in range(count)]
-        with torch.no_grad():
-            rows = stack(lay_out(pairs["prompt_ids"], pairs[f"{side}_ids"], False), False, torch.device("cpu"))
-            pairs[f"reference_{side}_log_prob"] = response_log_probs(model, rows)[0].tolist()
     return Dataset.from_dict(pairs)
 
 
-def disturb(pairs: Dataset) -> Dataset:
-    """Reference log-probs moved at random, so that margins spread by about β·10 without any training."""
-    noise = np.random.default_rng(0).normal(scale=10, size=len(pairs))
-    moved = (np.array(pairs["reference_chosen_log_prob"]) + noise).tolist()
-    return pairs.remove_columns("reference_chosen_log_prob").add_column("reference_chosen_log_prob", moved)
+def other_model(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """Of the same shape: as the reference it spreads the margins by about β·20 without any training."""
+    torch.manual_seed(1)
+    return LlamaForCausalLM(model.config).eval()
 
 
 def config(folder: Path, **changes: Any) -> DPOConfig:
@@ -76,7 +72,6 @@ def config(folder: Path, **changes: Any) -> DPOConfig:
         "learning_rate": 1e-3,
         "num_train_epochs": 1,
         "per_device_train_batch_size": 4,
-        "precompute_ref_log_probs": True,
         "bf16": False,
         "use_cpu": True,
         "dataloader_pin_memory": False,
@@ -110,6 +105,8 @@ def copy_of(model: LlamaForCausalLM) -> LlamaForCausalLM:
 
 
 def run(model, reference, pairs, args, tokenizer, extrapolation=0.0, **changes) -> NoiseAwareTrainer:
+    """``reference`` None: the model as it is now."""
+    reference = reference or copy_of(model)
     parameters = PLAIN.model_copy(update=changes)
     trainer = NoiseAwareTrainer(model, reference, pairs, args, parameters, extrapolation, processing_class=tokenizer)
     trainer.train()
@@ -122,13 +119,16 @@ def by_step(log: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
 
 def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
     """Two epochs of six batches: the losses of every batch, and the weights at the end, equal TRL's."""
-    pairs = make_pairs(tiny_model, 22)
+    pairs = make_pairs(22)
     theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
     ours = run(tiny_model, None, pairs, config(tmp_path, num_train_epochs=2), tokenizer)
-    stock_config = config(tmp_path, num_train_epochs=2, precompute_ref_log_probs=False)
     columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
     stock = StockTrainer(
-        theirs, reference, stock_config, train_dataset=pairs.select_columns(columns), processing_class=tokenizer
+        theirs,
+        reference,
+        config(tmp_path, num_train_epochs=2),
+        train_dataset=pairs.select_columns(columns),
+        processing_class=tokenizer,
     )
     stock.train()
     losses = [np.mean([entry["loss"] for entry in entries]) for entries in by_step(ours.pair_log).values()]
@@ -141,11 +141,11 @@ def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokeniz
 
 def test_the_chosen_nll_is_trls_sft_loss(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
     """Three steps on one batch of all pairs, where both divide by the same number of chosen tokens."""
-    pairs = make_pairs(tiny_model, 8)
+    pairs = make_pairs(8)
     theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
     settings = {"num_train_epochs": 3, "per_device_train_batch_size": 8}
     ours = run(tiny_model, None, pairs, config(tmp_path, **settings), tokenizer, nll_weight=0.5)
-    both = config(tmp_path, **settings, precompute_ref_log_probs=False, loss_type=["sigmoid", "sft"])
+    both = config(tmp_path, **settings, loss_type=["sigmoid", "sft"])
     both.loss_weights = [1.0, 0.5]
     columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
     stock = StockTrainer(
@@ -160,7 +160,7 @@ def test_the_chosen_nll_is_trls_sft_loss(tiny_model: LlamaForCausalLM, tokenizer
 
 def test_weights_scale_the_preference_loss(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
     """In the first step every margin is zero: a pair's loss is its weight times log 2."""
-    pairs = make_pairs(tiny_model, 4).add_column("weight", [0.0, 0.5, 1.0, 2.5])
+    pairs = make_pairs(4).add_column("weight", [0.0, 0.5, 1.0, 2.5])
     log = run(tiny_model, None, pairs, config(tmp_path), tokenizer).pair_log
     losses = {entry["pair"]: entry["loss"] for entry in log}
     assert [losses[pair] for pair in range(4)] == pytest.approx([0, 0.5 * LOG_2, LOG_2, 2.5 * LOG_2], abs=1e-5)
@@ -172,7 +172,7 @@ def test_gradient_accumulation_is_exact(tiny_model: LlamaForCausalLM, tokenizer,
     SGD, because Adam's first step hides a wrong scale; a mean of the micro-batches' means would weigh their pairs
     differently. A row a response (no prompt is shared) moves them so too, and so do two rounds of 4 and 2 pairs.
     """
-    pairs, start = disturb(make_pairs(tiny_model, 6)), copy_of(tiny_model)
+    pairs, start, reference = make_pairs(6), copy_of(tiny_model), other_model(tiny_model)
     models, logs = [], []
     for batch_tokens, sharing, round_of in (
         (4096, True, 6),
@@ -193,7 +193,8 @@ def test_gradient_accumulation_is_exact(tiny_model: LlamaForCausalLM, tokenizer,
             max_grad_norm=0.0,
         )
         passes = count_calls(model.base_model)
-        trainer = run(model, None, pairs, args, tokenizer, batch_tokens=batch_tokens)
+        reference.config._attn_implementation = model.config._attn_implementation
+        trainer = run(model, reference, pairs, args, tokenizer, batch_tokens=batch_tokens)
         assert trainer.state.global_step == 1
         assert (trainer.sharing > 0) == sharing
         assert len(passes) == {4096: 1, 1: 6}.get(batch_tokens, len(passes))
@@ -217,16 +218,10 @@ def count_calls(module: torch.nn.Module) -> list[None]:
 
 @pytest.fixture(scope="module")
 def questioned(tiny_checkpoint: Checkpoint, tokenizer, tmp_path_factory) -> list[dict[str, Any]]:
-    """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves.
-
-    The reference is another model altogether: with λ = 0 nothing of it may reach the detector.
-    """
+    """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves."""
     model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32)
-    pairs = disturb(make_pairs(model, 200))
-    torch.manual_seed(1)
-    reference = LlamaForCausalLM(model.config)
     args = config(tmp_path_factory.mktemp("run"), per_device_train_batch_size=8, learning_rate=1e-6)
-    return run(model, reference, pairs, args, tokenizer, alpha=0.1).pair_log
+    return run(model, other_model(model), make_pairs(200), args, tokenizer, alpha=0.1).pair_log
 
 
 def test_every_pair_is_logged_once(questioned: list[dict[str, Any]]):
@@ -270,22 +265,23 @@ def test_without_extrapolation_the_detector_sees_the_policy(questioned: list[dic
     assert [e["detector_margin"] for e in seen] == pytest.approx([e["margin"] for e in seen], abs=1e-5)
 
 
-def naive_extrapolated(
+def naive_log_ratio(
     policy: PreTrainedModel, reference: PreTrainedModel, row: dict, side: str, extrapolation: float
 ) -> float:
-    """Summed log-prob under (1 + λ)·h_θ − λ·h_ref, from both models' full logits."""
+    """Summed log-prob under (1 + λ)·h_θ − λ·h_ref minus that under the reference, from both models' full logits."""
     response = row[f"{side}_ids"]
     input_ids = torch.tensor([row["prompt_ids"] + response])
     with torch.no_grad():
         ours, theirs = policy(input_ids=input_ids).logits, reference(input_ids=input_ids).logits
-        logits = (1 + extrapolation) * ours - extrapolation * theirs
-    predictions = torch.log_softmax(logits[0, -len(response) - 1 : -1], dim=-1)
-    return predictions[torch.arange(len(response)), response].sum().item()
+        both = torch.cat([(1 + extrapolation) * ours - extrapolation * theirs, theirs])
+    predictions = torch.log_softmax(both[:, -len(response) - 1 : -1], dim=-1)
+    sums = predictions[:, torch.arange(len(response)), response].sum(dim=1)
+    return (sums[0] - sums[1]).item()
 
 
 def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
     """m̃ of every pair with λ = 0.5, in a first and only step, so that θ is still where it started."""
-    pairs, reference = make_pairs(tiny_model, 12), copy_of(tiny_model)
+    pairs, reference = make_pairs(12), copy_of(tiny_model)
     torch.manual_seed(1)
     for parameter in tiny_model.parameters():  # a policy that has moved away from its reference
         parameter.data += 0.02 * torch.randn_like(parameter)
@@ -294,26 +290,14 @@ def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer,
     trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, alpha=0.1, trust_warmup=0.0)
     for entry in trainer.pair_log:
         row = pairs[entry["pair"]]
-        chosen, rejected = (naive_extrapolated(policy, frozen, row, side, 0.5) for side in ("chosen", "rejected"))
-        expected = (chosen - row["reference_chosen_log_prob"]) - (rejected - row["reference_rejected_log_prob"])
-        assert entry["detector_margin"] == pytest.approx(BETA * expected, abs=1e-5)
+        chosen, rejected = (naive_log_ratio(policy, frozen, row, side, 0.5) for side in ("chosen", "rejected"))
+        assert entry["detector_margin"] == pytest.approx(BETA * (chosen - rejected), abs=1e-5)
         assert abs(entry["detector_margin"] - entry["margin"]) > 1e-3
 
 
-@dataclass(frozen=True)
-class WatchedCheckpoint(Checkpoint):
-    """Remembers in which precision it was loaded."""
-
-    loaded: list[torch.dtype] = field(default_factory=list)
-
-    def load_model(self, dtype: torch.dtype) -> PreTrainedModel:
-        self.loaded.append(dtype)
-        return super().load_model(dtype)
-
-
 def test_a_training_changes_every_parameter(tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path):
-    """The whole of it, as the pipeline runs it: SR and DND on, bf16 autocast, micro-batches, two epochs."""
-    pairs = make_pairs(tiny_model, 10)
+    """The whole of it, as the pipeline runs it: SR and DND on, micro-batches, two epochs."""
+    pairs = make_pairs(10)
     parameters = PLAIN.model_copy(update={"alpha": 0.1, "epochs": 2, "batch_tokens": 64})
     policy, log = train(tiny_checkpoint, pairs, parameters, BETA, iteration=1, seed=0, workspace=tmp_path)
     trained = safetensors.torch.load_file(Path(policy.source) / "model.safetensors")
@@ -331,7 +315,7 @@ def test_the_new_checkpoint_is_whole_and_safe(
     tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path
 ):
     """It loads as the old one did, with the tokenizer, and holds no pickles."""
-    policy, _ = train(tiny_checkpoint, make_pairs(tiny_model, 4), PLAIN, BETA, iteration=1, seed=0, workspace=tmp_path)
+    policy, _ = train(tiny_checkpoint, make_pairs(4), PLAIN, BETA, iteration=1, seed=0, workspace=tmp_path)
     files = {file.name for file in Path(policy.source).iterdir()}
     assert "model.safetensors" in files
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".pickle"))]
@@ -340,20 +324,46 @@ def test_the_new_checkpoint_is_whole_and_safe(
 
 
 @pytest.mark.parametrize(
-    ("changes", "reference"),
-    [
-        ({"alpha": 0.0, "extrapolation": [0.5]}, False),
-        ({"alpha": 0.1, "extrapolation": [0.0]}, False),
-        ({"alpha": 0.1, "extrapolation": [0.5, 0.0]}, False),
-        ({"alpha": 0.1, "extrapolation": [0.0, 0.5]}, True),
-        ({"alpha": 0.1, "extrapolation": [0.5]}, True),
-    ],
+    ("changes", "detector_is_policy"),
+    [({"extrapolation": [0.5, 0.0]}, True), ({"extrapolation": [0.0, 0.5]}, False), ({"extrapolation": [0.5]}, False)],
 )
-def test_the_reference_is_loaded_where_it_is_needed(
-    tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path, changes: dict[str, Any], reference: bool
+def test_extrapolation_of_the_iteration(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, changes: dict[str, Any], detector_is_policy: bool
 ):
-    """In iteration 2: λ is the second of the list, or the last there is."""
-    start = WatchedCheckpoint(tiny_checkpoint.source)
-    parameters = PLAIN.model_copy(update=changes)
-    train(start, make_pairs(tiny_model, 4), parameters, BETA, iteration=2, seed=0, workspace=tmp_path)
-    assert start.loaded == [torch.float32, torch.bfloat16][: 1 + reference]
+    """In iteration 2: λ is the second of the list, or the last there is. With λ = 0 m̃ is m."""
+    parameters = PLAIN.model_copy(update={"alpha": 0.1, "trust_warmup": 0.0, **changes})
+    _, log = train(tiny_checkpoint, make_pairs(12), parameters, BETA, iteration=2, seed=0, workspace=tmp_path)
+    last = [entry for entry in log if entry["step"] == 2]  # in the first two, the learning rate rises from nothing
+    assert len(last) == 4
+    assert all((entry["detector_margin"] == entry["margin"]) == detector_is_policy for entry in last)
+
+
+@pytest.mark.parametrize("precision", ["mixed", "float32"])
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_margins_begin_at_exactly_zero(tiny_checkpoint: Checkpoint, tmp_path: Path, precision: str, lora_rank: int):
+    """m and m̃ of the first step: policy and reference have the same weights, so all that could differ is rounding."""
+    parameters = PLAIN.model_copy(
+        update={"alpha": 0.1, "trust_warmup": 0.0, "lora_rank": lora_rank, "batch_size": 8, "batch_tokens": 64}
+    )
+    _, log = train(tiny_checkpoint, make_pairs(24), parameters, BETA, 1, 0, tmp_path, precision)
+    first = [entry for entry in log if entry["step"] == 0]
+    assert len(first) == 8
+    assert [entry["margin"] for entry in first] == [0.0] * 8
+    assert [entry["detector_margin"] for entry in first] == pytest.approx([0.0] * 8, abs=1e-6)
+    assert any(entry["margin"] for entry in log)
+
+
+def test_a_frozen_model_in_bf16_computes_the_same_under_autocast(tiny_checkpoint: Checkpoint):
+    """To the bit, embeddings tied to the head or not."""
+    rows = stack(lay_out([[5, 6, 7]] * 2, [[8, 9, 1], [10, 1]], False), False, torch.device("cpu"))
+    for tied in (False, True):
+        model = tiny_checkpoint.load_model(torch.float32)
+        if tied:
+            model.lm_head.weight = model.model.embed_tokens.weight
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            expected, _ = response_log_probs(model, rows)
+            store_linear_in_bf16(model)
+            measured, _ = response_log_probs(model, rows)
+        assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+        assert (model.lm_head.weight.dtype == torch.float32) is tied
+        assert torch.equal(measured, expected)

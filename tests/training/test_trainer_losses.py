@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 )
 def test_equals_trls(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, loss: str, theirs: str, batch: int):
     """α = 0.3, one epoch on 14 pairs: the losses of every batch, and the weights at the end."""
-    pairs = make_pairs(tiny_model, 14)
+    pairs = make_pairs(14)
     twin, reference = copy_of(tiny_model), copy_of(tiny_model)
     ours = run(
         tiny_model, None, pairs, config(tmp_path, per_device_train_batch_size=batch), tokenizer, loss=loss, alpha=0.3
@@ -27,7 +27,6 @@ def test_equals_trls(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, lo
     stock_config = config(
         tmp_path,
         per_device_train_batch_size=batch,
-        precompute_ref_log_probs=False,
         loss_type=[theirs],
         label_smoothing=0.3,
     )
@@ -46,6 +45,6 @@ def test_equals_trls(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, lo
 @pytest.mark.parametrize("loss", ["conservative", "robust"])
 def test_no_pair_is_questioned(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, loss: str):
     """They distrust every label alike: no detector, whatever K and λ say."""
-    trainer = run(tiny_model, None, make_pairs(tiny_model, 12), config(tmp_path), tokenizer, loss=loss, alpha=0.1)
+    trainer = run(tiny_model, None, make_pairs(12), config(tmp_path), tokenizer, loss=loss, alpha=0.1)
     assert len(trainer.pair_log) == 12
     assert all(entry["detector_margin"] is None and not entry["flagged"] for entry in trainer.pair_log)

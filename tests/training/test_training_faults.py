@@ -72,11 +72,10 @@ def test_a_loss_that_is_not_finite_stops_before_its_step(
     tmp_path: Path,
     bad: float,
 ):
-    """One pair's reference is broken; the state before its step stays, and goes on once the pair is mended."""
+    """One pair's weight is broken; the state before its step stays, and goes on once the pair is mended."""
     broken = uninterrupted[1][-1]["pair"]
     first = min(entry["step"] for entry in uninterrupted[1] if entry["pair"] == broken)
-    values = [bad if row["pair"] == broken else row["reference_rejected_log_prob"] for row in pairs]
-    rows = pairs.remove_columns("reference_rejected_log_prob").add_column("reference_rejected_log_prob", values)
+    rows = pairs.add_column("weight", [bad if row["pair"] == broken else 1.0 for row in pairs])
     parameters = PARAMETERS.model_copy(update={"checkpoint_steps": 1})
     with pytest.raises(DivergenceError, match=f"step {first + 1}, pairs {broken}.*loss is not finite") as caught:
         run(tiny_checkpoint, rows, tmp_path, parameters)

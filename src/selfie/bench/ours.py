@@ -59,8 +59,6 @@ def train_pairs(setting: Setting, workload: Workload, log_probs: list[float]) ->
         "prompt_ids": workload.prompts[::SAMPLES],
         "chosen_ids": workload.responses[::SAMPLES],
         "rejected_ids": workload.responses[1::SAMPLES],
-        "reference_chosen_log_prob": log_probs[::SAMPLES],
-        "reference_rejected_log_prob": log_probs[1::SAMPLES],
     }
     with tempfile.TemporaryDirectory() as folder:
         train(setting.checkpoint, Dataset.from_dict(pairs), parameters(setting), BETA, 1, 0, Path(folder))

@@ -32,10 +32,10 @@ from selfie.bench.workload import Setting
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.commit import commit_text
 from selfie.datasets.rows import RowsDataset
-from selfie.parameters import GenerationParameters, JudgingParameters
+from selfie.parameters import GenerationParameters, JudgingParameters, PrecisionParameters
 from selfie.pipelines.diagnostics.nodes import choose_examples, plot_labels, rejudge_pairs
 from selfie.pipelines.generation.nodes import generate_responses
-from selfie.pipelines.judging.nodes import judge_responses, score_responses
+from selfie.pipelines.judging.nodes import judge_responses, measure_precision, score_responses
 from selfie.pipelines.training.nodes import train_policy
 from selfie.world.language import all_prompts, write_response
 from selfie.world.pretraining import pretrain
@@ -46,6 +46,7 @@ BATCH_TOKENS = 16384
 SAMPLES = 2
 WATCH_SECONDS = 0.01
 MIB = 2**20
+PRECISION = PrecisionParameters()
 JUDGING = JudgingParameters(judge="logit", batch_tokens=BATCH_TOKENS)
 GENERATION = GenerationParameters(
     engine="transformers",
@@ -119,7 +120,7 @@ def generation(folder: str, prompts: int) -> Run:
     with watched() as run, tempfile.TemporaryDirectory(dir=folder) as workspace:
         asked = _rows(folder, "prompts", prompts).load()
         model = Checkpoint(f"{folder}/model")
-        responses = generate_responses(asked, model, Path(workspace), GENERATION, 128, seed=0)
+        responses = generate_responses(asked, model, Path(workspace), GENERATION, PRECISION, 128, seed=0)
         _rows(folder, "responses", prompts).save(responses)
     return run
 
@@ -129,9 +130,11 @@ def judging(folder: str, prompts: int) -> Run:
     with watched() as run, tempfile.TemporaryDirectory(dir=folder) as workspace:
         model = Checkpoint(f"{folder}/model")
         responses = _rows(folder, "responses", prompts).load()
-        _rows(folder, "scored", prompts).save(score_responses(responses, model, model, Path(workspace), JUDGING))
+        precision = measure_precision(responses, model, model, JUDGING, PRECISION)
+        scored = score_responses(responses, model, model, precision, Path(workspace), JUDGING)
+        _rows(folder, "scored", prompts).save(scored)
         scored = _rows(folder, "scored", prompts).load()
-        pairs = judge_responses(scored, Path(workspace) / "judge", JUDGING, BETA, None)
+        pairs = judge_responses(scored, Path(workspace) / "judge", JUDGING, PRECISION, BETA, None)
         _rows(folder, "pairs", prompts).save(pairs)
     return run
 
@@ -140,7 +143,8 @@ def training(folder: str, prompts: int) -> Run:
     """One epoch with de-coupled detection, and its log."""
     with watched() as run, tempfile.TemporaryDirectory(dir=folder) as workspace:
         pairs, setting = _rows(folder, "pairs", prompts).load(), Setting("", "", 0, 0, BATCH_TOKENS, "")
-        _, log = train_policy(pairs, Checkpoint(f"{folder}/model"), Path(workspace), parameters(setting), BETA, 0)
+        model = Checkpoint(f"{folder}/model")
+        _, log = train_policy(pairs, model, Path(workspace), parameters(setting), PRECISION, BETA, 0)
         _rows(folder, "training_log", prompts).save(log)
     return run
 
@@ -150,7 +154,7 @@ def diagnostics(folder: str, prompts: int) -> Run:
     with watched() as run:
         names = ("pairs", "scored", "training_log")
         pairs, scored, log = (_rows(folder, name, prompts).load() for name in names)
-        rejudge_pairs(pairs, scored, Checkpoint(f"{folder}/model"), JUDGING, BETA, 0)
+        rejudge_pairs(pairs, scored, Checkpoint(f"{folder}/model"), {"scoring": "float32"}, JUDGING, BETA, 0)
         choose_examples(pairs, log, "world")
         plot_labels(pairs, log, "world")
     return run

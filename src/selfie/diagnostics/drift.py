@@ -11,6 +11,7 @@ from selfie.checkpoints import Checkpoint
 from selfie.diagnostics.calibration import share_interval
 from selfie.judges.rewards import response_rewards
 from selfie.parameters import JudgingParameters
+from selfie.precision import Arithmetic
 from selfie.randomness import derive_seed
 from selfie.scoring.sequence_log_probs import score
 
@@ -40,7 +41,13 @@ def kl_from_initial(scored: Dataset) -> dict[str, Any]:
 
 
 def rejudge(
-    pairs: Dataset, scored: Dataset, policy: Checkpoint, parameters: JudgingParameters, beta: float, seed: int
+    pairs: Dataset,
+    scored: Dataset,
+    policy: Checkpoint,
+    parameters: JudgingParameters,
+    beta: float,
+    seed: int,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Dataset:
     """The same pairs' margins with another policy as the judge: one pass over at most 256 pairs.
 
@@ -54,6 +61,7 @@ def rejudge(
         parameters: of the judge.
         beta: β of the implicit reward.
         seed: draws the pairs where there are more.
+        arithmetic: in which the initial model was scored.
 
     Returns:
         Rows ``pair`` and ``next_margin``, the reward of chosen minus that of rejected.
@@ -82,7 +90,7 @@ def rejudge(
     if parameters.judge != "llm":
         parameters = parameters.model_copy(update={"judge": "logit"})
         prompts, sampled = responses["prompt_ids"], responses["response_ids"]
-        log_probs = score(policy, prompts, sampled, parameters.batch_tokens, "next policy")
+        log_probs = score(policy, prompts, sampled, parameters.batch_tokens, "next policy", arithmetic=arithmetic)
         responses = responses.add_column("policy_log_prob", log_probs)
     rewards = response_rewards(responses, parameters, beta, None, policy).numpy()
     return Dataset.from_dict({"pair": pairs["pair"][:], "next_margin": rewards[::2] - rewards[1::2]})

@@ -20,6 +20,7 @@ from selfie.evaluation.llm_annotator import pairwise_messages, prompt_identity
 from selfie.judges.reward_model import rating
 from selfie.judges.verdict import VerdictPrompt, asking
 from selfie.parameters import JudgePrompt
+from selfie.precision import Arithmetic
 
 ONE_ROW = 1  # tokens of a batch: a row is never split, so each is a batch of its own
 
@@ -29,16 +30,16 @@ class LocalAnnotator:
 
     minds_order = True
 
-    def __init__(self, checkpoint: Checkpoint, prompt: JudgePrompt):
-        self.checkpoint, self.prompt = checkpoint, prompt
+    def __init__(self, checkpoint: Checkpoint, prompt: JudgePrompt, arithmetic: Arithmetic):
+        self.checkpoint, self.prompt, self.arithmetic = checkpoint, prompt, arithmetic
         self.name = checkpoint.source
-        self.identity = {"local": model_content(checkpoint), **prompt_identity(prompt)}
+        self.identity = {"local": model_content(checkpoint), "in": str(arithmetic), **prompt_identity(prompt)}
 
     def judge(self, comparisons: Sequence[Comparison]) -> Verdicts:
         """The model's verdicts, one after the other. No model is opened where there is nothing to ask."""
         if not comparisons:
             return
-        with asking(self.checkpoint, VerdictPrompt("", "1", "2"), ONE_ROW) as ask:
+        with asking(self.checkpoint, VerdictPrompt("", "1", "2"), ONE_ROW, self.arithmetic) as ask:
             for position, comparison in enumerate(comparisons):
                 (log_odds,) = ask([self._question(comparison)])
                 yield position, Verdict(2 - float(expit(log_odds)))
@@ -53,16 +54,16 @@ class RewardModelAnnotator:
 
     minds_order = False
 
-    def __init__(self, checkpoint: Checkpoint):
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic):
+        self.checkpoint, self.arithmetic = checkpoint, arithmetic
         self.name = checkpoint.source
-        self.identity = {"reward_model": model_content(checkpoint)}
+        self.identity = {"reward_model": model_content(checkpoint), "in": str(arithmetic)}
 
     def judge(self, comparisons: Sequence[Comparison]) -> Verdicts:
         """The model's verdicts, one after the other. No model is opened where there is nothing to ask."""
         if not comparisons:
             return
-        with rating(self.checkpoint, ONE_ROW) as rate:
+        with rating(self.checkpoint, ONE_ROW, self.arithmetic) as rate:
             for position, comparison in enumerate(comparisons):
                 first, second = rate([(comparison.instruction, a) for a in (comparison.first, comparison.second)])
                 yield position, Verdict(prefer_higher(first, second), scores=(first, second))

@@ -28,6 +28,7 @@ from selfie.evaluation.win_rate import mean_interval
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
 from selfie.parameters import JudgePrompt
+from selfie.precision import Arithmetic
 
 GRADING_TOKENS = 512
 _EXPECTED_TOKENS = 80  # two or three sentences, for the estimate
@@ -59,6 +60,7 @@ def answer_questions(
     max_length: int,
     seed: int,
     shards: Shards | None = None,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> list[Record]:
     """The policy's ``answers`` to both turns of each question, the second in the light of the first.
 
@@ -81,6 +83,7 @@ def answer_questions(
             purpose=f"mt_bench_turn_{turn + 1}",
             seed=seed,
             shards=shards.within(f"turn_{turn + 1}") if shards else None,
+            arithmetic=arithmetic,
         )
         position_of = dict(zip(prompts["prompt_id"], asked, strict=True))
         for row in rows:

@@ -8,12 +8,21 @@ from selfie.evaluation.chat import ChatClient
 from selfie.evaluation.llm_annotator import LlmAnnotator
 from selfie.judges.gold import gold_scorer
 from selfie.parameters import AnnotationParameters, JudgePrompts
+from selfie.precision import sampling_arithmetic
 
 
 def open_annotator(
-    name: str, parameters: AnnotationParameters, prompts: JudgePrompts, gold: str | None, key: SecretStr
+    name: str,
+    parameters: AnnotationParameters,
+    prompts: JudgePrompts,
+    gold: str | None,
+    key: SecretStr,
+    precision: str = "auto",
 ) -> Annotator | None:
-    """``gold``, ``llm``, ``local`` or ``reward_model``; None for ``none``. Models are loaded when they are asked."""
+    """``gold``, ``llm``, ``local`` or ``reward_model``; None for ``none``. Models are loaded when they are asked.
+
+    ``precision``: of a model on this machine, as ``precision.evaluation``.
+    """
     if name == "gold" and gold is not None:
         return ScorerAnnotator(gold, gold_scorer(gold))
     if name == "llm":
@@ -23,6 +32,7 @@ def open_annotator(
     from selfie.evaluation.checkpoint_annotators import LocalAnnotator, RewardModelAnnotator
 
     checkpoint = Checkpoint(str(parameters.judge_model), parameters.judge_revision)
+    arithmetic = sampling_arithmetic(precision, checkpoint)
     if name == "local":
-        return LocalAnnotator(checkpoint, prompts.pairwise)
-    return RewardModelAnnotator(checkpoint)
+        return LocalAnnotator(checkpoint, prompts.pairwise, arithmetic)
+    return RewardModelAnnotator(checkpoint, arithmetic)

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from selfie.checkpoints import Checkpoint
 from selfie.errors import ConfigurationError
+from selfie.precision import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,12 @@ def choose_engine(name: str) -> str:
 
 @contextmanager
 def open_engine(
-    name: str, checkpoint: Checkpoint, batch_tokens: int, max_length: int, tokens: int = 0
+    name: str,
+    checkpoint: Checkpoint,
+    batch_tokens: int,
+    max_length: int,
+    tokens: int = 0,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Iterator[Engine]:
     """The engine with the checkpoint loaded; its memory is free again when the block ends.
 
@@ -75,10 +81,10 @@ def open_engine(
     if choose_engine(name) == "vllm":
         from selfie.generation.vllm_engine import VllmEngine
 
-        engine = VllmEngine(checkpoint, max_length, tokens)
+        engine = VllmEngine(checkpoint, max_length, tokens, dtype=str(arithmetic))
     else:
         from selfie.generation.transformers_engine import TransformersEngine
 
-        engine = TransformersEngine(checkpoint, batch_tokens)
+        engine = TransformersEngine(checkpoint, batch_tokens, arithmetic)
     with engine as opened:
         yield opened

@@ -15,6 +15,7 @@ from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
 from selfie.generation.engine import Engine, Request, Sampling, open_engine
+from selfie.precision import Arithmetic
 from selfie.randomness import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ def sample_responses(
     purpose: str,
     seed: int,
     shards: Shards | None = None,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Dataset:
     """Draws ``samples`` responses a prompt; the same prompt, purpose and seed always give the same ones.
 
@@ -46,6 +48,7 @@ def sample_responses(
         purpose: what the samples are for (an iteration, the evaluation): part of their seeds.
         seed: the run's.
         shards: where finished shards of responses are kept until all are there; without, all is done in one piece.
+        arithmetic: of the model.
 
     Returns:
         Rows, a prompt's samples together: ``prompt_id``, ``prompt`` (the last turn's text), ``prompt_ids``,
@@ -68,7 +71,8 @@ def sample_responses(
         def draw(part: range) -> Dataset:
             if not opened:  # where every shard is there already, no model is loaded
                 tokens = samples * len(fitting) * sampling.max_new_tokens
-                opened.append(stack.enter_context(open_engine(engine, checkpoint, batch_tokens, max_length, tokens)))
+                drawing = open_engine(engine, checkpoint, batch_tokens, max_length, tokens, arithmetic)
+                opened.append(stack.enter_context(drawing))
             rows = list(_unanswered(tokenizer, prompts, fitting, part, samples))
             seeds = (derive_seed(seed, purpose, row["prompt_id"], row["sample"]) for row in rows)
             requests = [Request(row["prompt_ids"], own) for row, own in zip(rows, seeds, strict=True)]

@@ -19,6 +19,7 @@ from selfie.checkpoints import Checkpoint
 from selfie.generation.batches import halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.memory import free_memory, reuse_memory
+from selfie.precision import Arithmetic
 
 DONE_SHARE = 0.25
 
@@ -65,14 +66,14 @@ class EnoughDone(StoppingCriteria):
 
 
 class TransformersEngine:
-    """The model in bf16 on the compute device."""
+    """The model on the compute device."""
 
-    def __init__(self, checkpoint: Checkpoint, batch_tokens: int):
-        self.checkpoint, self.batch_tokens = checkpoint, batch_tokens
+    def __init__(self, checkpoint: Checkpoint, batch_tokens: int, arithmetic: Arithmetic = Arithmetic.FLOAT32):
+        self.checkpoint, self.batch_tokens, self.arithmetic = checkpoint, batch_tokens, arithmetic
 
     def __enter__(self) -> Self:
         reuse_memory()
-        self.model: Any = self.checkpoint.load_model(torch.bfloat16)
+        self.model: Any = self.checkpoint.load_model(self.arithmetic.dtype)
         self.tokenizer = self.checkpoint.load_tokenizer()
         return self
 

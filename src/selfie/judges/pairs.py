@@ -26,8 +26,8 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
         shards: where the pairs are kept until all are there; without, they are made in memory.
 
     Returns:
-        Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``,
-        ``reference_chosen_log_prob``, ``reference_rejected_log_prob``) with the texts, the rewards, the ``margin``
+        Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``)
+        with the texts, the rewards, the ``margin``
         between them, the ``probability`` that chosen is the better one and the pair's ``weight`` in training. A prompt
         whose samples are all identical gives no pair.
 
@@ -59,9 +59,6 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
                 "rejected_reward": values[here, 1],
                 "margin": margins[here],
                 "probability": [_probability(*both) for both in values[here].tolist()],
-                # Training starts from the policy that spoke, so its log-probs are the reference's.
-                "reference_chosen_log_prob": chosen["policy_log_prob"],
-                "reference_rejected_log_prob": rejected["policy_log_prob"],
                 "weight": weights[here],
             }
         )

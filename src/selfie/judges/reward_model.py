@@ -20,6 +20,7 @@ from selfie.errors import ModelError
 from selfie.generation.batches import halving
 from selfie.memory import free_memory
 from selfie.parameters import RewardModelParameters
+from selfie.precision import Arithmetic
 from selfie.training.checkpointing import Guard
 from selfie.training.settings import trainer_settings
 
@@ -30,20 +31,22 @@ def reward_model_scores(
     responses: Sequence[str],
     batch_tokens: int,
     shards: Shards | None = None,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Tensor:
     """The reward of each response as the assistant's answer to its prompt, shape [rows].
 
     Args:
-        checkpoint: any Hugging Face sequence-classification model with one label and a chat template; loaded in bf16.
+        checkpoint: any Hugging Face sequence-classification model with one label and a chat template.
         prompts: the user's turns, one a response; a dataset's columns are read a shard at a time.
         responses: the answers.
         batch_tokens: tokens of one forward pass.
         shards: where finished shards of rewards are kept until all are there; without, all is done in one piece.
+        arithmetic: the model's.
 
     Raises:
         ModelError: the model has more than one label.
     """
-    with rating(checkpoint, batch_tokens) as rate:
+    with rating(checkpoint, batch_tokens, arithmetic) as rate:
 
         def rate_part(part: range) -> Dataset:
             rows = slice(part.start, part.stop)
@@ -54,28 +57,31 @@ def reward_model_scores(
 
 
 @contextmanager
-def rating(checkpoint: Checkpoint, batch_tokens: int) -> Iterator[Callable[[Sequence[tuple[str, str]]], list[float]]]:
+def rating(
+    checkpoint: Checkpoint, batch_tokens: int, arithmetic: Arithmetic = Arithmetic.FLOAT32
+) -> Iterator[Callable[[Sequence[tuple[str, str]]], list[float]]]:
     """Lets a reward model be asked again and again: loaded for the first answer, its memory freed at the end.
 
     Yields:
         A function from (prompt, response) to rewards; it raises what :func:`reward_model_scores` does.
     """
     tokenizer = checkpoint.load_tokenizer()
-    load = cache(lambda: _load_judge(checkpoint))  # not at all where every shard is there already
+    load = cache(lambda: _load_judge(checkpoint, arithmetic))  # not at all where every shard is there already
 
     def rate(answered: Sequence[tuple[str, str]]) -> list[float]:
         rows = [render(tokenizer, _conversation(*pair), add_generation_prompt=False) for pair in answered]
         return _rewards(load(), rows, batch_tokens).tolist()
 
     try:
-        yield rate
+        with arithmetic.products():
+            yield rate
     finally:
         load.cache_clear()
         free_memory()
 
 
-def _load_judge(checkpoint: Checkpoint) -> PreTrainedModel:
-    model = _load(checkpoint, torch.bfloat16)
+def _load_judge(checkpoint: Checkpoint, arithmetic: Arithmetic) -> PreTrainedModel:
+    model = _load(checkpoint, arithmetic.dtype)
     if model.config.num_labels != 1:
         raise ModelError(
             checkpoint.source, f"a reward model has one label, this one has {model.config.num_labels}", "use another"
@@ -103,7 +109,12 @@ def _rewards(model: PreTrainedModel, rows: Sequence[list[int]], batch_tokens: in
 
 
 def train_reward_model(
-    start: Checkpoint, preferences: Dataset, parameters: RewardModelParameters, seed: int, workspace: Path
+    start: Checkpoint,
+    preferences: Dataset,
+    parameters: RewardModelParameters,
+    seed: int,
+    workspace: Path,
+    mixed: bool = False,
 ) -> Checkpoint:
     """A reward model from preference pairs: ``start`` with a one-label head, all weights free (TRL's trainer).
 
@@ -113,6 +124,7 @@ def train_reward_model(
         parameters: learning rate, epochs and batch.
         seed: of the head's initial weights and the order of the pairs.
         workspace: a folder for what training writes.
+        mixed: whether matrix products are bf16's (autocast).
     """
     torch.manual_seed(seed % 2**32)
     tokenizer = start.load_tokenizer()
@@ -125,7 +137,7 @@ def train_reward_model(
     trainer = RewardTrainer(
         model,
         args=RewardConfig(
-            **trainer_settings(parameters, seed, workspace, parameters.micro_batch_size), save_strategy="no"
+            **trainer_settings(parameters, seed, workspace, mixed, parameters.micro_batch_size), save_strategy="no"
         ),
         train_dataset=pairs,
         processing_class=tokenizer,

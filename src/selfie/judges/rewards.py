@@ -15,6 +15,7 @@ from selfie.judges.gold import gold_scorer
 from selfie.judges.reward_model import reward_model_scores
 from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
 from selfie.parameters import JudgingParameters
+from selfie.precision import Arithmetic, scoring_arithmetic
 from selfie.preference.judgment import implicit_reward, length_neutral
 
 
@@ -25,6 +26,7 @@ def response_rewards(
     gold: str | None,
     judge_model: Checkpoint | None = None,
     shards: Shards | None = None,
+    precision: str = "auto",
 ) -> Tensor:
     """One reward a response, shape [rows].
 
@@ -36,6 +38,7 @@ def response_rewards(
         gold: the gold annotator.
         judge_model: whom ``llm`` and ``reward_model`` ask.
         shards: where its finished shards are kept until all are there.
+        precision: the judge model's, as ``precision.scoring``.
     """
     if parameters.judge == "logit":
         log_probs = scored.with_format("torch", dtype=torch.float64)
@@ -53,9 +56,10 @@ def response_rewards(
         scorer = gold_scorer(gold)
         return torch.tensor(list(map(scorer, prompts, responses)), dtype=torch.float64)
     assert judge_model is not None
+    arithmetic = scoring_arithmetic(precision, judge_model)
     if parameters.judge == "reward_model":
-        return reward_model_scores(judge_model, prompts, responses, parameters.batch_tokens, shards)
-    return _asked_rewards(judge_model, scored, parameters, shards)
+        return reward_model_scores(judge_model, prompts, responses, parameters.batch_tokens, shards, arithmetic)
+    return _asked_rewards(judge_model, scored, parameters, shards, arithmetic)
 
 
 def _samples(prompt_ids: Iterable[str]) -> np.ndarray:
@@ -63,7 +67,9 @@ def _samples(prompt_ids: Iterable[str]) -> np.ndarray:
     return np.fromiter((sum(1 for _ in group) for _, group in groupby(prompt_ids)), np.int64)
 
 
-def _asked_rewards(judge: Checkpoint, scored: Dataset, parameters: JudgingParameters, shards: Shards | None) -> Tensor:
+def _asked_rewards(
+    judge: Checkpoint, scored: Dataset, parameters: JudgingParameters, shards: Shards | None, arithmetic: Arithmetic
+) -> Tensor:
     """Every two responses of a prompt are compared; a response's reward is its mean log-odds against all of them.
 
     With two responses the difference of their rewards is the log-odds of the verdict, so that the Bradley–Terry
@@ -76,9 +82,9 @@ def _asked_rewards(judge: Checkpoint, scored: Dataset, parameters: JudgingParame
     pairs = np.fromiter(both, np.int64).reshape(-1, 2)
     first, second = (scored.select(side) for side in pairs.T)
     question = VerdictPrompt(parameters.question.template, *parameters.question.verdicts)
-    probabilities = verdict_probabilities(
-        judge, first["prompt"], first["response"], second["response"], question, parameters.batch_tokens, shards
-    ).mean(dim=1)
+    texts = first["prompt"], first["response"], second["response"]
+    probabilities = verdict_probabilities(judge, *texts, question, parameters.batch_tokens, shards, arithmetic)
+    probabilities = probabilities.mean(dim=1)
     shares = torch.logit(probabilities, eps=1e-6).numpy() / samples.repeat(samples)[pairs[:, 0]]
     rewards = np.zeros(len(scored))
     np.subtract.at(rewards, pairs[:, 1], shares)

@@ -22,6 +22,7 @@ from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ConfigurationError
 from selfie.generation.batches import halving, token_batches
 from selfie.memory import free_memory
+from selfie.precision import Arithmetic
 from selfie.preference.log_probs import Head
 from selfie.scoring.rows import Row, stack
 from selfie.scoring.sequence_log_probs import response_hidden
@@ -72,17 +73,19 @@ def verdict_probabilities(
     question: VerdictPrompt,
     batch_tokens: int,
     shards: Shards | None = None,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Tensor:
     """P(response 1 is better), shape [pairs, 2]: as shown, and with the responses swapped; average them for a verdict.
 
     Args:
-        checkpoint: the judge; loaded in bf16, its memory freed before the function returns.
+        checkpoint: the judge; its memory is freed before the function returns.
         prompts: the pairs' prompts; a dataset's columns are read a shard at a time.
         responses_1: one response a prompt.
         responses_2: the other.
         question: how the judge is asked.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         shards: where finished shards of verdicts are kept until all are there; without, all is done in one piece.
+        arithmetic: the judge's.
     """
     rows = len(prompts)
 
@@ -90,7 +93,7 @@ def verdict_probabilities(
         number, (first, second) = row % rows, (responses_1, responses_2) if row < rows else (responses_2, responses_1)
         return question.fill(prompts[number], first[number], second[number])
 
-    with asking(checkpoint, question, batch_tokens) as ask:
+    with asking(checkpoint, question, batch_tokens, arithmetic) as ask:
         asked = in_shards(shards, lambda part: Dataset.from_dict({"log_odds": ask([*map(text, part)])}), 2 * rows)
     log_odds = asked.with_format("torch", dtype=torch.float64)["log_odds"][:]
     straight, swapped = torch.sigmoid(log_odds).chunk(2)
@@ -99,7 +102,10 @@ def verdict_probabilities(
 
 @contextmanager
 def asking(
-    checkpoint: Checkpoint, question: VerdictPrompt, batch_tokens: int
+    checkpoint: Checkpoint,
+    question: VerdictPrompt,
+    batch_tokens: int,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Iterator[Callable[[Sequence[str]], list[float]]]:
     """Lets a judge be asked again and again: it is loaded for the first question, its memory freed at the end.
 
@@ -108,14 +114,15 @@ def asking(
     """
     tokenizer = checkpoint.load_tokenizer()
     verdicts = question.token_ids(tokenizer)
-    load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
+    load = cache(lambda: checkpoint.load_model(arithmetic.dtype))  # not at all where every shard is there already
 
     def ask(texts: Sequence[str]) -> list[float]:
         asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]
         return _log_odds(load(), asked, verdicts, batch_tokens).tolist()
 
     try:
-        yield ask
+        with arithmetic.products():
+            yield ask
     finally:
         load.cache_clear()
         free_memory()

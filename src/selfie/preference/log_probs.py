@@ -46,8 +46,9 @@ class Head:
         return cls(output.weight, output.bias, scale, softcap)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """fp32 logits [positions, vocabulary] of hidden states [positions, width]."""
-        logits = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float()
+        """Logits [positions, vocabulary], in fp32 or better, of hidden states [positions, width]."""
+        logits = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.scale != 1:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -86,7 +87,7 @@ def token_log_probs(
         kept_logits: up to so many are kept for the backward pass, where they would else be computed again.
 
     Returns:
-        fp32 log-probs (nats), shape [positions], differentiable in ``hidden`` and the head.
+        Log-probs (nats) in fp32 or better, shape [positions], differentiable in ``hidden`` and the head.
     """
 
     def one_chunk(hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -108,22 +109,48 @@ def extrapolated_token_log_probs(
     tokens: Tensor,
     extrapolation: float,
     chunk_logits: int | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """log-probs under h̃ = (1+λ)·h_θ − λ·h_ref, normalised over the vocabulary (SPA, Section 4.3, Eq. for h̃).
 
     The paper's h are logits. Arguments as for :func:`token_log_probs`, once for each model; ``extrapolation`` is λ.
     No gradient flows: the detector only reads.
 
     Returns:
-        fp32 log-probs (nats), shape [positions].
+        Log-probs (nats) under h̃, and under the reference, whose logits are at hand; both of shape [positions].
     """
     chunk = policy_head.positions(chunk_logits or _chunk_logits(policy_hidden))
     pieces = zip(policy_hidden.split(chunk), reference_hidden.split(chunk), tokens.split(chunk), strict=True)
-    return torch.cat(
-        [_pick(torch.lerp(reference_head.logits(r), policy_head.logits(p), 1 + extrapolation), t) for p, r, t in pieces]
+    extrapolated, reference = [], []
+    for policy_states, reference_states, token in pieces:
+        reference_logits = reference_head.logits(reference_states)
+        both = torch.lerp(reference_logits, policy_head.logits(policy_states), 1 + extrapolation)
+        extrapolated.append(_pick(both, token))
+        reference.append(_pick(reference_logits, token))
+    return torch.cat(extrapolated), torch.cat(reference)
+
+
+@torch.no_grad()
+def token_kl(hidden: Tensor, head: Head, other_hidden: Tensor, other_head: Head) -> Tensor:
+    """KL(p ‖ q) of two models' next-token distributions at each position, in nats; shape [positions].
+
+    Args:
+        hidden: p's last hidden states, shape [positions, width].
+        head: p's.
+        other_hidden: q's, shape [positions, q's width].
+        other_head: q's.
+    """
+    chunk = head.positions(_chunk_logits(hidden))
+    log_probs = (
+        (torch.log_softmax(head.logits(h), dim=-1), torch.log_softmax(other_head.logits(o), dim=-1))
+        for h, o in zip(hidden.split(chunk), other_hidden.split(chunk), strict=True)
     )
+    return torch.cat([(p.exp() * (p - q)).sum(dim=-1) for p, q in log_probs])
 
 
 def sum_by_sequence(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
-    """Sums per-token values into their sequences: [tokens], the sequence of each [tokens] → [sequences]."""
-    return values.new_zeros(sequences).index_add(0, sequence, values)
+    """Sums per-token values into their sequences: [tokens], the sequence of each [tokens] → [sequences].
+
+    In float64, since differences of these sums decide; Apple's accelerators have none.
+    """
+    dtype = torch.float32 if values.device.type == "mps" else torch.float64
+    return values.new_zeros(sequences, dtype=dtype).index_add(0, sequence, values.to(dtype))

@@ -66,6 +66,10 @@ LABELS = (
     Metric("tokens, rejected", "avg_rejected_tokens", 1),
     Metric("longer chosen", "longer_chosen", 3),
     Metric("length–margin correlation", "length_margin_correlation", 2),
+    Metric("labels as in float32", "label_agreement", 3),
+    Metric("… rounding, nats", "rounding_noise", 5),
+    Metric("… spread of margins / β, nats", "reward_spread", 2),
+    Metric("KL sampled from trained, nats a token", "sampling_kl", 5),
     Metric("flipped by the next policy", "flip_rate", 3),
     Metric("KL from initial, nats", "kl_from_initial", 2),
 )

@@ -14,6 +14,7 @@ from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards, in_shards
 from selfie.generation.batches import halving, token_batches
 from selfie.memory import free_memory, reuse_memory
+from selfie.precision import Arithmetic
 from selfie.preference.log_probs import Head, sum_by_sequence, token_log_probs
 from selfie.scoring.attention import attending_along, share_prompts
 from selfie.scoring.rows import Row, Rows, lay_out, stack
@@ -26,27 +27,30 @@ def score(
     batch_tokens: int,
     name: str,
     shards: Shards | None = None,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> np.ndarray:
     """Summed log-prob (nats) of each response after its prompt, on exactly these token ids; shape [responses].
 
     Args:
-        checkpoint: the model; loaded in bf16, sums in fp32, its memory freed before the function returns.
+        checkpoint: the model; its memory is freed before the function returns.
         prompts: rendered prompts' token ids, one a response; neighbours with the same prompt share its computation.
             A dataset's column is read a shard at a time.
         responses: the responses' token ids, with the end-of-sequence token if they have one.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         name: what the progress bar calls the model.
         shards: where finished shards of log-probs are kept until all are there; without, all is done in one piece.
+        arithmetic: of the model's passes; sums over tokens are float64.
     """
     reuse_memory()
-    load = cache(lambda: checkpoint.load_model(torch.bfloat16))  # not at all where every shard is there already
+    load = cache(lambda: checkpoint.load_model(arithmetic.dtype))  # not at all where every shard is there already
 
     def score_part(part: range) -> Dataset:
         rows = slice(part.start, part.stop)
         log_probs = _score_rows(load(), prompts[rows], responses[rows], batch_tokens, name)
         return Dataset.from_dict({"log_prob": log_probs})
 
-    scored = in_shards(shards, score_part, len(responses))
+    with arithmetic.products():
+        scored = in_shards(shards, score_part, len(responses))
     load.cache_clear()
     free_memory()
     return scored.with_format("numpy", dtype=np.float64)["log_prob"][:]
@@ -79,8 +83,8 @@ def response_log_probs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tens
     """One forward pass; differentiable unless the caller says otherwise.
 
     Returns:
-        The summed log-probs of the responses (fp32 nats), shape [responses], and the hidden states that predict their
-        tokens, shape [response tokens, width].
+        The summed log-probs of the responses (float64, nats), shape [responses], and the hidden states that predict
+        their tokens, shape [response tokens, width].
     """
     hidden = response_hidden(model, rows)
     log_probs = token_log_probs(hidden, rows.tokens, Head.of(model))

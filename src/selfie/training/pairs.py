@@ -3,23 +3,14 @@
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets, interleave_datasets
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from selfie.chat import encode_text, render
-from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
-from selfie.scoring.sequence_log_probs import score
 
-COLUMNS = (
-    "pair",
-    "prompt_ids",
-    "chosen_ids",
-    "rejected_ids",
-    "reference_chosen_log_prob",
-    "reference_rejected_log_prob",
-)
+COLUMNS = ("pair", "prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def tokenize(
@@ -67,26 +58,13 @@ def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: 
     return [*encode_text(tokenizer, text), *end]
 
 
-def with_reference(pairs: Dataset, reference: Checkpoint, batch_tokens: int, shards: Shards | None = None) -> Dataset:
-    """Adds (or replaces) ``reference_chosen_log_prob`` and ``reference_rejected_log_prob``, summed, in nats."""
-    sides = ("chosen", "rejected")
-    # The two responses of a pair next to each other: they share their prompt's computation.
-    both = interleave_datasets(
-        [pairs.select_columns(["prompt_ids", f"{side}_ids"]).rename_column(f"{side}_ids", "ids") for side in sides]
-    )
-    log_probs = score(reference, both["prompt_ids"], both["ids"], batch_tokens, "reference", shards)
-    for number, side in enumerate(sides):
-        column = f"reference_{side}_log_prob"
-        values = log_probs[number :: len(sides)]
-        pairs = pairs.remove_columns([column] if column in pairs.column_names else []).add_column(column, values)
-    return pairs
+def add_human_pairs(pairs: Dataset, human: Dataset, times: int) -> Dataset:
+    """One training set, in the columns that the trainer reads: the iteration's pairs, and the human's ``times`` over.
 
-
-def add_human_pairs(pairs: Dataset, human: Dataset) -> Dataset:
-    """One training set, in the columns that the trainer reads; ``human`` marks labels that are never questioned.
-
-    The human's pairs are numbered after the others, so that the log tells them apart.
+    ``human`` marks labels that the noise detector never flags. The human's pairs are numbered after the others, so that
+    the log tells them apart.
     """
+    human = concatenate_datasets([human] * times)
     numbers = np.arange(len(pairs), len(pairs) + len(human))
     human = human.remove_columns("pair").add_column("pair", numbers).add_column("weight", np.ones(len(human)))
     parts = [

@@ -12,11 +12,12 @@ from selfie.parameters import OptimizerParameters
 
 
 def trainer_settings(
-    parameters: OptimizerParameters, seed: int, workspace: Path, micro_batch_size: int | None = None
+    parameters: OptimizerParameters, seed: int, workspace: Path, mixed: bool, micro_batch_size: int | None = None
 ) -> dict[str, Any]:
     """Arguments of TRL's ``DPOConfig`` and ``RewardConfig``.
 
-    Without ``micro_batch_size`` (pairs of one forward pass at most), a process gets all its pairs of a step at once.
+    With ``mixed`` matrix products are bf16's (autocast). Without ``micro_batch_size`` (pairs of one forward pass at
+    most), a process gets all its pairs of a step at once.
 
     Raises:
         ConfigurationError: the batch can't be shared out evenly to the processes.
@@ -41,7 +42,7 @@ def trainer_settings(
         "warmup_steps": parameters.learning_rate_warmup,
         "weight_decay": parameters.weight_decay,
         "max_grad_norm": parameters.max_grad_norm,
-        "bf16": True,
+        "bf16": mixed,
         "use_cpu": on_cpu,
         "dataloader_pin_memory": not on_cpu,
         "gradient_checkpointing": False,

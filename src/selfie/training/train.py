@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from trl import DPOConfig
 
 from selfie.checkpoints import Checkpoint
 from selfie.memory import free_memory, reuse_memory
 from selfie.parameters import TrainingParameters
+from selfie.precision import store_linear_in_bf16, trains_mixed
 from selfie.training.adapters import adapters, fitting, merged
 from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.settings import trainer_settings
@@ -26,6 +27,7 @@ def train(
     iteration: int,
     seed: int,
     workspace: Path,
+    precision: str = "auto",
 ) -> tuple[Checkpoint, list[dict[str, Any]]]:
     """Trains a copy of ``start`` on ``pairs``, with ``start`` as the reference.
 
@@ -37,6 +39,7 @@ def train(
         iteration: i, which picks λ; 0 for seeding.
         seed: of this training (the order of the pairs).
         workspace: a folder for what this very training writes; it goes on from the last checkpoint there.
+        precision: ``mixed`` (float32 weights under bf16 autocast), ``float32``, or ``auto``.
 
     Returns:
         The new checkpoint, a folder in ``workspace``, and one record a pair and epoch: ``pair``, ``step``, ``loss``,
@@ -46,15 +49,16 @@ def train(
     if parameters.detects_noise and iteration > 0:
         extrapolation = parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
     config = adapters(parameters)
+    mixed = trains_mixed(precision, start)
     reuse_memory()
     set_seed(seed % 2**32)  # adapters begin at random
     with fitting():
         trainer = NoiseAwareTrainer(
-            # bf16 weights would swallow steps this small: fp32 masters (or adapters), bf16 autocast.
-            model=start.load_model(torch.bfloat16 if config else torch.float32),
-            reference=start.load_model(torch.bfloat16) if extrapolation > 0 and not config else None,
+            # bf16 weights would swallow steps this small: what is trained is fp32, all weights or the adapters.
+            model=start.load_model(torch.bfloat16 if config and mixed else torch.float32),
+            reference=None if config else _load_reference(start, mixed),
             pairs=pairs,
-            args=_config(parameters, beta, seed, workspace),
+            args=_config(parameters, beta, seed, workspace, mixed),
             parameters=parameters,
             extrapolation=extrapolation,
             processing_class=start.load_tokenizer(),
@@ -77,11 +81,17 @@ def train(
     return Checkpoint(str(folder)), log
 
 
-def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path) -> DPOConfig:
+def _load_reference(start: Checkpoint, mixed: bool) -> PreTrainedModel:
+    reference = start.load_model(torch.float32)
+    if mixed:
+        store_linear_in_bf16(reference)
+    return reference
+
+
+def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path, mixed: bool) -> DPOConfig:
     return DPOConfig(
-        **trainer_settings(parameters, seed, workspace),
+        **trainer_settings(parameters, seed, workspace, mixed),
         beta=beta,
-        precompute_ref_log_probs=True,
         remove_unused_columns=False,
         save_strategy="steps",
         save_steps=parameters.checkpoint_steps,

@@ -3,8 +3,8 @@
 What differs from ``trl.DPOTrainer`` 1.16:
 
 - no tokenisation: rows carry ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``, and no EOS is appended;
-- the reference's summed log-probs come with the rows (the judge has already computed them), so a reference model is
-  loaded only if the detector extrapolates from it;
+- the reference is computed beside the policy, micro-batch by micro-batch and in the same arithmetic, so that margins
+  begin at exactly zero; log-probs from an earlier pass would differ from the policy's by rounding;
 - the loss is SPA's (arXiv 2406.04412): pairs that the detector flags have a share α of their label turned round;
 - with adapters the frozen weights are the reference;
 - a prompt is computed once for its two responses, and a step's pairs go through the model sorted by length, in
@@ -32,7 +32,7 @@ from selfie.failures import is_out_of_memory
 from selfie.generation.batches import token_batches
 from selfie.memory import free_memory
 from selfie.parameters import TrainingParameters
-from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence
+from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence, token_log_probs
 from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
 from selfie.preference.noise import NoiseDetector
 from selfie.scoring.attention import share_prompts
@@ -51,7 +51,6 @@ class Pair:
     number: int
     prompt_ids: list[int]
     responses: tuple[list[int], list[int]]  # chosen, rejected
-    reference_log_probs: tuple[float, float]
     human: bool
     weight: float
 
@@ -62,7 +61,6 @@ class Pair:
             row["pair"],
             row["prompt_ids"],
             (row["chosen_ids"], row["rejected_ids"]),
-            (row["reference_chosen_log_prob"], row["reference_rejected_log_prob"]),
             row.get("human", False),
             row.get("weight", 1.0),
         )
@@ -77,11 +75,11 @@ class NoiseAwareTrainer(DPOTrainer):
     """See the module's docstring.
 
     Args:
-        model: the policy, fp32 master weights; with adapters (``peft_config``) the frozen bf16 ones.
-        reference: the model it starts from, frozen; needed only where α > 0 and λ > 0, and not with adapters.
-        pairs: rows with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``reference_chosen_log_prob``,
-            ``reference_rejected_log_prob`` and ``pair`` (a number that names the pair in the log); optionally
-            ``human``, for labels that are never flagged, and ``weight`` of the preference loss (1 unless said).
+        model: the policy, fp32 weights; with adapters (``peft_config``) the frozen ones.
+        reference: the model it starts from, frozen; None with adapters, whose base it is.
+        pairs: rows with ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and ``pair`` (a number that names the pair in
+            the log); optionally ``human``, for labels that are never flagged, and ``weight`` of the preference loss (1
+            unless said).
         parameters: the training's parameters.
         extrapolation: λ of this iteration.
 
@@ -142,9 +140,6 @@ class NoiseAwareTrainer(DPOTrainer):
         self.accelerator.wait_for_everyone()
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
     def get_batch_samples(
@@ -219,10 +214,13 @@ class NoiseAwareTrainer(DPOTrainer):
         prompts = [pair.prompt_ids for pair in pairs for _ in pair.responses]
         responses = [response for pair in pairs for response in pair.responses]
         rows = stack(lay_out(prompts, responses, self.sharing), self.sharing, device)
-        reference = torch.tensor([pair.reference_log_probs for pair in pairs], device=device)
         log_probs, hidden = model(rows)
+        reference, extrapolated = self._reference_log_probs(hidden.detach(), rows)
         margin = self._margin(log_probs, reference)
-        detector_margin = self._detector_margin(hidden.detach(), rows, reference)
+        # NaN before the detector looks.
+        detector_margin = torch.full_like(margin.detach(), math.nan)
+        if self._detector_looks():
+            detector_margin = self._margin(log_probs.detach() if extrapolated is None else extrapolated, reference)
         human = torch.tensor([pair.human for pair in pairs], device=device)
         # NaN, where the detector has not looked, is below no threshold.
         flagged = (detector_margin < self.threshold) & ~human & (not self._is_trusting())
@@ -246,37 +244,37 @@ class NoiseAwareTrainer(DPOTrainer):
         return noise_aware_loss(margin, flagged, alpha)
 
     def _margin(self, log_probs: Tensor, reference: Tensor) -> Tensor:
-        """m, shape [pairs], of summed log-probs, chosen and rejected in turn [2 · pairs], and the reference's."""
-        chosen, rejected = log_probs.view(-1, 2).unbind(dim=1)
-        return dpo_margin(chosen, rejected, reference[:, 0], reference[:, 1], self.beta)
+        """m, shape [pairs], of summed log-probs, chosen and rejected in turn, [2 · pairs] each."""
+        (chosen, rejected), (of_chosen, of_rejected) = (
+            sums.view(-1, 2).unbind(dim=1) for sums in (log_probs, reference)
+        )
+        return dpo_margin(chosen, rejected, of_chosen, of_rejected, self.beta)
 
-    def _detector_margin(self, policy_hidden: Tensor, rows: Rows, reference: Tensor) -> Tensor:
-        """m̃, shape [pairs]; NaN while no label is questioned.
+    @torch.no_grad()
+    def _reference_log_probs(self, policy_hidden: Tensor, rows: Rows) -> tuple[Tensor, Tensor | None]:
+        """Summed log-probs [responses] under the reference and, where the detector extrapolates, under h̃.
 
-        The window fills in the second half of the trusting warm-up: in the first step every margin is zero, and
-        those near it say nothing about the labels.
+        The reference is computed beside the policy, on the same micro-batch in the same arithmetic: as long as their
+        weights are equal, so are their log-probs, to the bit.
         """
-        if not self.parameters.detects_noise or self._steps_done() < self.parameters.trust_warmup / 2:
-            return torch.full_like(reference[:, 0], math.nan)
-        reference_model, without_adapters = self.policy, nullcontext()
-        if self.ref_model is not None:
-            reference_model = self.ref_model
-        elif self.extrapolation > 0:
-            without_adapters = self.accelerator.unwrap_model(self.model).disable_adapter()
-        with torch.no_grad(), self.compute_loss_context_manager():
-            reference_hidden = policy_hidden
-            if self.extrapolation > 0:
-                with without_adapters:
-                    reference_hidden = response_hidden(reference_model, rows)
-            values = extrapolated_token_log_probs(
-                policy_hidden,
-                Head.of(self.policy),
-                reference_hidden,
-                Head.of(reference_model),
-                rows.tokens,
-                self.extrapolation,
+        reference, without_adapters = self.ref_model, nullcontext()
+        if reference is None:
+            reference, without_adapters = self.policy, self.accelerator.unwrap_model(self.model).disable_adapter()
+        with self.accelerator.autocast():
+            with without_adapters:
+                hidden = response_hidden(reference, rows)
+            if not self._detector_looks() or self.extrapolation == 0:
+                values = token_log_probs(hidden, rows.tokens, Head.of(reference))
+                return sum_by_sequence(values, rows.response, rows.responses), None
+            extrapolated, values = extrapolated_token_log_probs(
+                policy_hidden, Head.of(self.policy), hidden, Head.of(reference), rows.tokens, self.extrapolation
             )
-        return self._margin(sum_by_sequence(values, rows.response, rows.responses), reference)
+        sums = (sum_by_sequence(part, rows.response, rows.responses) for part in (values, extrapolated))
+        return next(sums), next(sums)
+
+    def _detector_looks(self) -> bool:
+        """Its window fills in the second half of the warm-up: at first margins are zero and say nothing of labels."""
+        return self.parameters.detects_noise and self._steps_done() >= self.parameters.trust_warmup / 2
 
     def _steps_done(self) -> float:
         return self.state.global_step / self.state.max_steps

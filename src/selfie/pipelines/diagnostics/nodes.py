@@ -20,16 +20,32 @@ from selfie.evaluation.annotate import Record
 from selfie.evaluation.label_audit import wrong_labels
 from selfie.judges.gold import gold_scorer
 from selfie.parameters import JudgingParameters
+from selfie.precision import Arithmetic
 from selfie.randomness import derive_seed
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
 from selfie.reporting.sections import section_of
 
+ROUNDING = (
+    "label_agreement",
+    "label_agreement_ci",
+    "rounding_noise",
+    "reward_spread",
+    "sampling_kl",
+    "sampling_kl_share",
+)
+
 
 def rejudge_pairs(
-    pairs: Dataset, scored_responses: Dataset, policy: Checkpoint, parameters: JudgingParameters, beta: float, seed: int
+    pairs: Dataset,
+    scored_responses: Dataset,
+    policy: Checkpoint,
+    precision: dict[str, Any],
+    parameters: JudgingParameters,
+    beta: float,
+    seed: int,
 ) -> Dataset:
     """The pairs' margins under the policy that was trained on them."""
-    return rejudge(pairs, scored_responses, policy, parameters, beta, seed)
+    return rejudge(pairs, scored_responses, policy, parameters, beta, seed, Arithmetic(precision["scoring"]))
 
 
 def diagnose_answers(outputs: list[Record]) -> dict[str, Any]:
@@ -47,15 +63,17 @@ def diagnose_iteration(
     pairs: Dataset,
     scored_responses: Dataset,
     rejudged_pairs: Dataset,
+    precision: dict[str, Any],
     outputs: list[Record],
     gold: str | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Diversity, length bias, drift; with a gold annotator the labels' calibration."""
+    """Diversity, length bias, drift, rounding; with a gold annotator the labels' calibration."""
     return {
         **diagnose_seeds(pairs, outputs),
         **kl_from_initial(scored_responses),
         **flips(rejudged_pairs["next_margin"]),
+        **{name: precision[name] for name in ROUNDING},
         **_calibration(pairs, gold, seed),
     }
 

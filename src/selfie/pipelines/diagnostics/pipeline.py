@@ -46,13 +46,29 @@ def create_iteration() -> Pipeline:
         [
             Node(
                 rejudge_pairs,
-                inputs=["pairs", "scored_responses", "policy", "params:judging", "params:beta", "params:seed"],
+                inputs=[
+                    "pairs",
+                    "scored_responses",
+                    "policy",
+                    "precision",
+                    "params:judging",
+                    "params:beta",
+                    "params:seed",
+                ],
                 outputs="rejudged_pairs",
                 name="rejudge_pairs",
             ),
             Node(
                 diagnose_iteration,
-                inputs=["pairs", "scored_responses", "rejudged_pairs", "outputs", "params:gold", "params:seed"],
+                inputs=[
+                    "pairs",
+                    "scored_responses",
+                    "rejudged_pairs",
+                    "precision",
+                    "outputs",
+                    "params:gold",
+                    "params:seed",
+                ],
                 outputs="diagnostics",
                 name="diagnose_iteration",
             ),

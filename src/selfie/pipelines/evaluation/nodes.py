@@ -24,7 +24,14 @@ from selfie.evaluation.win_rate import length_controlled_win_rate, win_rate, win
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
 from selfie.judges.gold import gold_scorer
-from selfie.parameters import AnnotationParameters, EvaluationParameters, GenerationParameters, JudgePrompts
+from selfie.parameters import (
+    AnnotationParameters,
+    EvaluationParameters,
+    GenerationParameters,
+    JudgePrompts,
+    PrecisionParameters,
+)
+from selfie.precision import sampling_arithmetic
 from selfie.randomness import derive_seed
 
 
@@ -34,6 +41,7 @@ def generate_outputs(
     workspace: Path,
     generation: GenerationParameters,
     evaluation: EvaluationParameters,
+    precision: PrecisionParameters,
     max_length: int,
     seed: int,
 ) -> list[Record]:
@@ -49,6 +57,7 @@ def generate_outputs(
         purpose="evaluation",
         seed=seed,
         shards=Shards(workspace, generation.shard_rows),
+        arithmetic=sampling_arithmetic(precision.evaluation, policy),
     )
     name = Path(policy.source).name
     return [
@@ -64,12 +73,13 @@ def annotate_outputs(
     annotation: AnnotationParameters,
     prompts: JudgePrompts,
     gold: str | None,
+    precision: PrecisionParameters,
     cache: AnnotationCache,
     key: SecretStr,
     seed: int,
 ) -> list[Record]:
     """The annotator's preference between each answer and the baseline's; none without an annotator."""
-    annotator = open_annotator(evaluation.annotator, annotation, prompts, gold, key)
+    annotator = open_annotator(evaluation.annotator, annotation, prompts, gold, key, precision.evaluation)
     if annotator is None:
         return []
     return annotate(
@@ -129,6 +139,7 @@ def answer_mt_bench(
     workspace: Path,
     generation: GenerationParameters,
     evaluation: EvaluationParameters,
+    precision: PrecisionParameters,
     max_length: int,
     seed: int,
 ) -> list[Record]:
@@ -142,6 +153,7 @@ def answer_mt_bench(
         max_length=max_length,
         seed=seed,
         shards=Shards(workspace, generation.shard_rows),
+        arithmetic=sampling_arithmetic(precision.evaluation, policy),
     )
 
 

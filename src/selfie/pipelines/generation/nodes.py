@@ -9,7 +9,8 @@ from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
 from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
-from selfie.parameters import GenerationParameters
+from selfie.parameters import GenerationParameters, PrecisionParameters
+from selfie.precision import sampling_arithmetic
 from selfie.randomness import derive_seed
 
 
@@ -33,6 +34,7 @@ def generate_responses(
     previous_policy: Checkpoint,
     workspace: Path,
     parameters: GenerationParameters,
+    precision: PrecisionParameters,
     max_length: int,
     seed: int,
 ) -> Dataset:
@@ -49,5 +51,6 @@ def generate_responses(
         purpose=f"iteration_{iteration}",
         seed=seed,
         shards=Shards(workspace, parameters.shard_rows),
+        arithmetic=sampling_arithmetic(precision.sampling, previous_policy),
     )
     return responses.add_column("iteration", np.full(len(responses), iteration))

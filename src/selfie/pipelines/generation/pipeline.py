@@ -35,6 +35,7 @@ def create_pipeline() -> Pipeline:
                     "previous_policy",
                     "workspace",
                     "params:generation",
+                    "params:precision",
                     "params:max_length",
                     "params:seed",
                 ],

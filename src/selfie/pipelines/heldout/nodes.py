@@ -5,38 +5,67 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, interleave_datasets
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
 from selfie.evaluation.heldout import audit_judges
 from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
-from selfie.parameters import JudgingParameters
+from selfie.parameters import JudgingParameters, PrecisionParameters
+from selfie.precision import scoring_arithmetic
 from selfie.preference.judgment import length_neutral
 from selfie.randomness import derive_seed
-from selfie.training.pairs import tokenize, with_reference
+from selfie.scoring.sequence_log_probs import score
+from selfie.training.pairs import tokenize
+
+SIDES = ("chosen", "rejected")
 
 
 def score_heldout(
-    heldout_preferences: Dataset, policy: Checkpoint, workspace: Path, parameters: JudgingParameters, max_length: int
+    heldout_preferences: Dataset,
+    policy: Checkpoint,
+    workspace: Path,
+    parameters: JudgingParameters,
+    precision: PrecisionParameters,
+    max_length: int,
 ) -> Dataset:
     """The policy's log-probs of both responses of pairs that nothing was trained on."""
     shards = Shards(workspace, parameters.shard_rows)
     tokenizer = policy.load_tokenizer()
     pairs = tokenize(heldout_preferences, tokenizer, max_length, "held-out preferences", shards.within("pairs"))
-    return with_reference(pairs, policy, parameters.batch_tokens, shards)
+    # The two responses of a pair next to each other: they share their prompt's computation.
+    both = interleave_datasets(
+        [pairs.select_columns(["prompt_ids", f"{side}_ids"]).rename_column(f"{side}_ids", "ids") for side in SIDES]
+    )
+    arithmetic = scoring_arithmetic(precision.scoring, policy)
+    log_probs = score(policy, both["prompt_ids"], both["ids"], parameters.batch_tokens, "policy", shards, arithmetic)
+    for number, side in enumerate(SIDES):
+        pairs = pairs.add_column(f"{side}_log_prob", log_probs[number :: len(SIDES)])
+    return pairs
 
 
 def audit_initial(
-    heldout_scores: Dataset, initial_model: Checkpoint, parameters: JudgingParameters, seed: int
+    heldout_scores: Dataset,
+    initial_model: Checkpoint,
+    parameters: JudgingParameters,
+    precision: PrecisionParameters,
+    seed: int,
 ) -> dict[str, Any]:
     """What the untrained model knows: its log-probs as they are, and its verdict where a question is set."""
-    chosen, rejected = (np.array(heldout_scores[f"reference_{side}_log_prob"]) for side in ("chosen", "rejected"))
+    chosen, rejected = (np.array(heldout_scores[f"{side}_log_prob"]) for side in SIDES)
     margins = {"log_prob": chosen - rejected, "log_prob_per_token": _per_token(heldout_scores, chosen, rejected)}
     if parameters.question is not None:
         question = VerdictPrompt(parameters.question.template, *parameters.question.verdicts)
         prompts, better, worse = (heldout_scores[name] for name in ("prompt", "chosen", "rejected"))
-        both = verdict_probabilities(initial_model, prompts, better, worse, question, parameters.batch_tokens)
+        both = verdict_probabilities(
+            initial_model,
+            prompts,
+            better,
+            worse,
+            question,
+            parameters.batch_tokens,
+            arithmetic=scoring_arithmetic(precision.scoring, initial_model),
+        )
         margins["llm"] = both.mean(dim=1).numpy() - 0.5
     return audit_judges(_texts(heldout_scores), margins, derive_seed(seed, "heldout"))
 
@@ -47,7 +76,7 @@ def audit_policy(
     """The policy's implicit reward against the initial model, with length in it or not, and the run's own judge."""
     chosen, rejected = (
         np.array(heldout_scores[name]) - np.array(initial_scores[name])
-        for name in ("reference_chosen_log_prob", "reference_rejected_log_prob")
+        for name in ("chosen_log_prob", "rejected_log_prob")
     )
     margins = {
         "implicit_reward_summed": chosen - rejected,

@@ -6,7 +6,7 @@ from selfie.pipelines.heldout.nodes import audit_initial, audit_policy, score_he
 
 SCORE = Node(
     score_heldout,
-    inputs=["heldout_preferences", "policy", "workspace", "params:judging", "params:max_length"],
+    inputs=["heldout_preferences", "policy", "workspace", "params:judging", "params:precision", "params:max_length"],
     outputs="heldout_scores",
     name="score_heldout",
 )
@@ -16,7 +16,7 @@ def create_baseline() -> Pipeline:
     """The initial model as judge."""
     audit = Node(
         audit_initial,
-        inputs=["heldout_scores", "policy", "params:judging", "params:seed"],
+        inputs=["heldout_scores", "policy", "params:judging", "params:precision", "params:seed"],
         outputs="heldout",
         name="audit_heldout",
     )

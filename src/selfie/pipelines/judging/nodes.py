@@ -1,30 +1,51 @@
 """Nodes of the judging pipeline."""
 
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards
+from selfie.judges.label_agreement import measure_agreement, measure_sampling
 from selfie.judges.pairs import build_pairs
 from selfie.judges.rewards import response_rewards
-from selfie.parameters import JudgingParameters
+from selfie.parameters import JudgingParameters, PrecisionParameters
+from selfie.precision import Arithmetic, sampling_arithmetic, scoring_candidates
 from selfie.scoring.sequence_log_probs import score
+
+
+def measure_precision(
+    responses: Dataset,
+    previous_policy: Checkpoint,
+    initial_model: Checkpoint,
+    parameters: JudgingParameters,
+    precision: PrecisionParameters,
+) -> dict[str, Any]:
+    """Chooses the arithmetic of the judge, by label agreement with float32; how far sampling's moved the policy."""
+    models, candidates = (previous_policy, initial_model), scoring_candidates(precision.scoring, previous_policy)
+    sampling = sampling_arithmetic(precision.sampling, previous_policy)
+    return {
+        **measure_agreement(responses, *models, candidates, parameters.batch_tokens),
+        **measure_sampling(responses, *models, sampling, parameters.batch_tokens),
+    }
 
 
 def score_responses(
     responses: Dataset,
     previous_policy: Checkpoint,
     initial_model: Checkpoint,
+    precision: dict[str, Any],
     workspace: Path,
     parameters: JudgingParameters,
 ) -> Dataset:
-    """Adds log π_{i-1}(y|x) and log π_init(y|x), summed over the response's tokens."""
+    """Adds log π_{i-1}(y|x) and log π_init(y|x), summed over the response's tokens, both in the chosen arithmetic."""
+    arithmetic = Arithmetic(precision["scoring"])
     prompts, sampled = responses["prompt_ids"], responses["response_ids"]
     shards = Shards(workspace, parameters.shard_rows)
     for column, model in (("policy_log_prob", previous_policy), ("initial_log_prob", initial_model)):
         name = column.removesuffix("_log_prob")
-        log_probs = score(model, prompts, sampled, parameters.batch_tokens, name, shards.within(name))
+        log_probs = score(model, prompts, sampled, parameters.batch_tokens, name, shards.within(name), arithmetic)
         responses = responses.add_column(column, log_probs)
     return responses
 
@@ -33,11 +54,12 @@ def judge_responses(
     scored: Dataset,
     workspace: Path,
     parameters: JudgingParameters,
+    precision: PrecisionParameters,
     beta: float,
     gold: str | None,
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward."""
     shards = Shards(workspace, parameters.shard_rows)
-    rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards)
+    rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards, precision.scoring)
     return build_pairs(scored, rewards, parameters.weighting, shards.within("pairs"))

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.judging.nodes import judge_responses, score_responses
+from selfie.pipelines.judging.nodes import judge_responses, measure_precision, score_responses
 
 
 def create_pipeline(judge_model: str | None) -> Pipeline:
@@ -11,14 +11,28 @@ def create_pipeline(judge_model: str | None) -> Pipeline:
     return Pipeline(
         [
             Node(
+                measure_precision,
+                inputs=["responses", "previous_policy", "initial_model", "params:judging", "params:precision"],
+                outputs="precision",
+                name="measure_precision",
+            ),
+            Node(
                 score_responses,
-                inputs=["responses", "previous_policy", "initial_model", "workspace", "params:judging"],
+                inputs=["responses", "previous_policy", "initial_model", "precision", "workspace", "params:judging"],
                 outputs="scored_responses",
                 name="score_responses",
             ),
             Node(
                 judge_responses,
-                inputs=["scored_responses", "workspace", "params:judging", "params:beta", "params:gold", *asked],
+                inputs=[
+                    "scored_responses",
+                    "workspace",
+                    "params:judging",
+                    "params:precision",
+                    "params:beta",
+                    "params:gold",
+                    *asked,
+                ],
                 outputs="pairs",
                 name="judge_responses",
             ),

@@ -12,13 +12,25 @@ from selfie.generation.engine import Sampling
 from selfie.generation.sample import sample_responses
 from selfie.judges.gold import gold_scorer
 from selfie.judges.reward_model import train_reward_model
-from selfie.parameters import GenerationParameters, JudgingParameters, RewardModelParameters, SeedLabellingParameters
+from selfie.parameters import (
+    GenerationParameters,
+    JudgingParameters,
+    PrecisionParameters,
+    RewardModelParameters,
+    SeedLabellingParameters,
+)
+from selfie.precision import sampling_arithmetic, trains_mixed
 from selfie.randomness import derive_seed
-from selfie.training.pairs import tokenize, with_reference
+from selfie.training.pairs import tokenize
 
 
 def sample_seeds(
-    seed_prompts: Dataset, initial_model: Checkpoint, generation: GenerationParameters, max_length: int, seed: int
+    seed_prompts: Dataset,
+    initial_model: Checkpoint,
+    generation: GenerationParameters,
+    precision: PrecisionParameters,
+    max_length: int,
+    seed: int,
 ) -> Dataset:
     """Several responses of the initial model to each seed prompt."""
     return sample_responses(
@@ -31,6 +43,7 @@ def sample_seeds(
         max_length=max_length,
         purpose="seed_labelling",
         seed=seed,
+        arithmetic=sampling_arithmetic(precision.sampling, initial_model),
     )
 
 
@@ -59,12 +72,14 @@ def fit_reward_model(
     initial_model: Checkpoint,
     workspace: Path,
     parameters: RewardModelParameters,
+    precision: PrecisionParameters,
     seed_pairs: int | None,
     seed: int,
 ) -> Checkpoint:
     """A reward model from the same pairs that policy 0 learns from, for the judge ``reward_model``."""
     pairs = _first(seed_preferences, seed_pairs)
-    return train_reward_model(initial_model, pairs, parameters, derive_seed(seed, "reward_model"), workspace)
+    mixed = trains_mixed(precision.training, initial_model)
+    return train_reward_model(initial_model, pairs, parameters, derive_seed(seed, "reward_model"), workspace, mixed)
 
 
 def tokenize_pairs(
@@ -75,11 +90,10 @@ def tokenize_pairs(
     max_length: int,
     parameters: JudgingParameters,
 ) -> Dataset:
-    """Renders prompts with the chat template, ends whole responses with EOS, adds the initial model's log-probs."""
+    """The human's pairs as token ids: prompts through the chat template, whole responses with their end token."""
     seeds = _first(seed_preferences, seed_pairs)
     shards = Shards(workspace, parameters.shard_rows)
-    pairs = tokenize(seeds, initial_model.load_tokenizer(), max_length, "seed preferences", shards.within("pairs"))
-    return with_reference(pairs, initial_model, parameters.batch_tokens, shards)
+    return tokenize(seeds, initial_model.load_tokenizer(), max_length, "seed preferences", shards)
 
 
 def _first(preferences: Dataset, count: int | None) -> Dataset:

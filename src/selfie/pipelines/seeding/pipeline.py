@@ -1,4 +1,4 @@
-"""seed preferences → pairs as token ids, with the initial model's log-probs; training makes policy 0 of them."""
+"""seed preferences → pairs as token ids; training makes policy 0 of them."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -11,7 +11,14 @@ def create_labelling() -> Pipeline:
         [
             Node(
                 sample_seeds,
-                inputs=["seed_prompts", "initial_model", "params:generation", "params:max_length", "params:seed"],
+                inputs=[
+                    "seed_prompts",
+                    "initial_model",
+                    "params:generation",
+                    "params:precision",
+                    "params:max_length",
+                    "params:seed",
+                ],
                 outputs="seed_responses",
                 name="sample_seeds",
             ),
@@ -36,6 +43,7 @@ def create_reward_training() -> Pipeline:
                     "initial_model",
                     "reward_workspace",
                     "params:reward_model",
+                    "params:precision",
                     "params:seed_pairs",
                     "params:seed",
                 ],

@@ -1,3 +1,3 @@
-from selfie.pipelines.training.pipeline import create_pipeline, create_replay
+from selfie.pipelines.training.pipeline import create_pipeline
 
-__all__ = ["create_pipeline", "create_replay"]
+__all__ = ["create_pipeline"]

@@ -2,27 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.training.nodes import score_replayed, train_policy
-
-
-def create_replay() -> Pipeline:
-    """The human's pairs once more, with the previous policy as their reference."""
-    return Pipeline(
-        [
-            Node(
-                score_replayed,
-                inputs=["human_pairs", "previous_policy", "workspace", "params:training", "params:judging"],
-                outputs="replayed_pairs",
-                name="score_replayed",
-            )
-        ],
-        tags="training",
-    )
+from selfie.pipelines.training.nodes import train_policy
 
 
 def create_pipeline(replay: bool = False) -> Pipeline:
     """Noise-aware DPO from the previous policy, which is also the reference."""
-    replayed = ["replayed_pairs"] if replay else []
+    replayed = ["human_pairs"] if replay else []
     return Pipeline(
         [
             Node(
@@ -32,6 +17,7 @@ def create_pipeline(replay: bool = False) -> Pipeline:
                     "previous_policy",
                     "workspace",
                     "params:training",
+                    "params:precision",
                     "params:beta",
                     "params:seed",
                     *replayed,
