@@ -10,6 +10,7 @@ from kedro.pipeline.node import Node
 from selfie.checkpoints import compute_device
 from selfie.diagnostics.drift import REJUDGED_PAIRS
 from selfie.parameters import Parameters
+from selfie.precision import multiplies_bf16
 
 PROMPT_TOKENS = 60  # a short instruction in a chat template
 PROBE_SIZE = 1024
@@ -18,6 +19,7 @@ PROBE_SECONDS = 0.3
 FORWARD_EFFICIENCY, DECODING_EFFICIENCY = 0.75, 0.15
 BACKWARD = 3  # a training step costs three forward passes
 FROZEN = 2  # and two where the weights have no gradients, only their inputs
+REFERENCE = 1
 
 
 def estimate_seconds(pipeline: Pipeline, parameters: Parameters, rows: dict[str, int], weights: Path) -> float:
@@ -54,14 +56,12 @@ def _tokens(node: Node, parameters: Parameters, rows: dict[str, int]) -> tuple[f
         return 0, rows.get("evaluation_prompts", 0) * parameters.evaluation.max_new_tokens
     scored = {
         "score_responses": 2 * responses,
-        "tokenize_pairs": 2 * prompts,
         "rejudge_pairs": 2 * min(prompts, REJUDGED_PAIRS),
     }
     if kind in scored:
         return scored[kind] * length, 0
     if kind == "train_policy":
-        reference = 1 if training.alpha > 0 and max(training.extrapolation) > 0 else 0
-        passes = (FROZEN if training.lora_rank else BACKWARD) + reference
+        passes = (FROZEN if training.lora_rank else BACKWARD) + REFERENCE
         return 2 * prompts * length * training.epochs * passes, 0
     return 0, 0
 
@@ -73,9 +73,10 @@ def _parameter_count(weights: Path) -> float:
 
 
 def probe_flops() -> float:
-    """bf16 FLOP/s that a square matmul reaches on the compute device."""
+    """FLOP/s that a square matmul reaches on the compute device, in bf16 where it multiplies that itself."""
     device = compute_device()
-    a, b = (torch.randn(PROBE_SIZE, PROBE_SIZE, dtype=torch.bfloat16, device=device) for _ in range(2))
+    dtype = torch.bfloat16 if multiplies_bf16(device) else torch.float32
+    a, b = (torch.randn(PROBE_SIZE, PROBE_SIZE, dtype=dtype, device=device) for _ in range(2))
     (a @ b).sum().item()
     started, rounds = time.perf_counter(), 0
     while time.perf_counter() - started < PROBE_SECONDS:

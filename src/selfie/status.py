@@ -35,8 +35,19 @@ def status_table(catalog: CatalogProtocol) -> Table:
     rooms = list(dict.fromkeys(room for room, _ in stages))
     for (room, stage), states in sorted(stages.items(), key=lambda item: rooms.index(item[0][0])):
         word, why = _together(states)
+        if stage == "judging" and not why:
+            why = _agreement(room, catalog)
         table.add_row(room or "–", stage, f"[{COLOURS[word.split()[0]]}]{word}[/]", why)
     return table
+
+
+def _agreement(room: str, catalog: CatalogProtocol) -> str:
+    """How many of the labels rounding leaves as float32 gives them."""
+    dataset = catalog.get(f"{room}.precision")
+    if dataset is None or not dataset.exists():
+        return ""
+    precision = dataset.load()
+    return f"judged in {precision['scoring']}: {precision['label_agreement']:.1%} of the labels as in float32"
 
 
 def _set_aside(catalog: CatalogProtocol) -> None:

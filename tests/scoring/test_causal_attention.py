@@ -10,9 +10,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaForCausalLM
 
 from selfie.checkpoints import Checkpoint
+from selfie.precision import multiplies_bf16
 from selfie.scoring import attention
 from selfie.scoring.attention import share_prompts
-from selfie.scoring.causal_attention import BLOCK, causal_attention, pays
+from selfie.scoring.causal_attention import BLOCK, causal_attention
 from selfie.scoring.rows import lay_out, stack
 from selfie.scoring.sequence_log_probs import response_log_probs
 
@@ -91,7 +92,9 @@ def without(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(attention, "_in_bf16_on_a_cpu", lambda _: False)
 
 
-@pytest.mark.skipif(not pays(), reason="this processor has no bf16 products: PyTorch's kernel is used")
+@pytest.mark.skipif(
+    not multiplies_bf16(torch.device("cpu")), reason="this processor has no bf16 products: PyTorch's kernel is used"
+)
 def test_a_models_log_probs_and_gradients_are_as_near_to_fp32s(tiny_checkpoint: Checkpoint, monkeypatch):
     """Judging in bf16 and training under autocast: errors are at most a quarter more than with PyTorch's kernel."""
     rng = random.Random(0)

@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from selfie.scoring.causal_attention import causal_attention, pays
+from selfie.precision import multiplies_bf16
+from selfie.scoring.causal_attention import causal_attention
 
 logger = logging.getLogger(__name__)
 NAME = "selfie_paths"
@@ -61,7 +62,9 @@ def _attend(
 
 def _in_bf16_on_a_cpu(states: Tensor) -> bool:
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return states.device.type == "cpu" and (states.dtype == torch.bfloat16 or autocast) and pays()
+    return (
+        states.device.type == "cpu" and (states.dtype == torch.bfloat16 or autocast) and multiplies_bf16(states.device)
+    )
 
 
 def _along(paths: Tensor, states: Tensor) -> Tensor:

@@ -9,19 +9,12 @@ length² stays.
 """
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 BLOCK = 64  # queries; at 128 a tenth slower, at 256 a half
-
-
-@cache
-def pays() -> bool:
-    """Whether this processor multiplies bf16 itself; others emulate it, and there PyTorch's kernel is faster."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
