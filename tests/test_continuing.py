@@ -94,6 +94,7 @@ def test_a_finished_run_has_nothing_to_do(data: Path, executed):
     table = status()
     assert " done " in table
     assert not any(word in table for word in ("stale", "partial", "missing"))
+    assert "judged in float32: 100.0% of the labels as in float32" in row(table, "iteration_1", "judging")
 
 
 def test_a_changed_parameter_repeats_what_takes_it(data: Path, executed):

@@ -8,6 +8,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from selfie.bench.workload import Measurement, Setting, Workload, stopwatch
+from selfie.precision import Arithmetic
 
 ROWS, SECONDS = 2048, 2.0
 
@@ -43,14 +44,17 @@ def matmul_shapes(model: str) -> dict[tuple[int, int], int]:
     return shapes
 
 
-def matmul(setting: Setting) -> Measurement:
-    """FLOP/s of bf16 matrix products of the model's shapes with 2,048 rows, in the proportion of the model."""
+def matmul(setting: Setting, part: str) -> Measurement:
+    """FLOP/s of matrix products of the model's shapes with 2,048 rows, in its proportion and the part's arithmetic."""
+    arithmetic = setting.scoring_in
+    if part == "training":
+        arithmetic = Arithmetic.BFLOAT16 if setting.mixed else Arithmetic.FLOAT32
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     flops = needed = 0.0
-    with stopwatch() as measured, torch.inference_mode():
+    with stopwatch() as measured, torch.inference_mode(), arithmetic.products():
         for (rows, columns), count in matmul_shapes(setting.model).items():
-            x = torch.randn(ROWS, columns, dtype=torch.bfloat16, device=device)
-            weight = torch.randn(rows, columns, dtype=torch.bfloat16, device=device)
+            x = torch.randn(ROWS, columns, dtype=arithmetic.dtype, device=device)
+            weight = torch.randn(rows, columns, dtype=arithmetic.dtype, device=device)
             work = 2.0 * ROWS * rows * columns
             flops, needed = flops + count * work, needed + count * _seconds(x, weight)
     return measured(ROWS, flops_per_second=flops / needed)

@@ -18,7 +18,8 @@ BETA, BATCH_SIZE, MAX_LENGTH, MANY_TOKENS = 0.1, 8, 4096, 10**7
 def generation(setting: Setting, engine: str) -> Measurement:
     """Sampling, the engine loaded and warm, as in a run of many tokens."""
     requests = requests_of(setting)
-    with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH, MANY_TOKENS) as opened:
+    arguments = (engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH, MANY_TOKENS, setting.sampling_in)
+    with open_engine(*arguments) as opened:
         opened.generate(requests[:2], setting.sampling)
         with stopwatch() as measured:
             responses = opened.generate(requests, setting.sampling)
@@ -28,16 +29,23 @@ def generation(setting: Setting, engine: str) -> Measurement:
 def judging(setting: Setting) -> Measurement:
     """Log-probs of all responses under two models, which are loaded and warm."""
     workload, checkpoint = Workload.load(setting), Loaded(setting.model)
-    judge(checkpoint, workload.first(2), setting.batch_tokens)
+    judge(setting, checkpoint, workload.first(2))
     with stopwatch() as measured:
-        log_probs = judge(checkpoint, workload, setting.batch_tokens)
+        log_probs = judge(setting, checkpoint, workload)
     return measured(workload.tokens, log_probs=log_probs)
 
 
-def judge(checkpoint: Checkpoint, workload: Workload, batch_tokens: int) -> list[float]:
+def judge(setting: Setting, checkpoint: Checkpoint, workload: Workload) -> list[float]:
     """The policy's log-probs; the initial model's are computed too."""
     policy, _ = (
-        score(checkpoint, workload.prompts, workload.responses, batch_tokens, name).tolist()
+        score(
+            checkpoint,
+            workload.prompts,
+            workload.responses,
+            setting.batch_tokens,
+            name,
+            arithmetic=setting.scoring_in,
+        ).tolist()
         for name in ("policy", "initial")
     )
     return policy
@@ -46,13 +54,12 @@ def judge(checkpoint: Checkpoint, workload: Workload, batch_tokens: int) -> list
 def training(setting: Setting) -> Measurement:
     """One epoch with self-refinement and de-coupled detection in every step, from loading to saving."""
     workload = Workload.load(setting)
-    log_probs = judge(setting.checkpoint, workload, setting.batch_tokens)  # the judge's work, not training's
     with stopwatch() as measured:
-        train_pairs(setting, workload, log_probs)
+        train_pairs(setting, workload)
     return measured(workload.pairs().tokens)
 
 
-def train_pairs(setting: Setting, workload: Workload, log_probs: list[float]) -> None:
+def train_pairs(setting: Setting, workload: Workload) -> None:
     """The first response to each prompt is the chosen one, the second the rejected one."""
     pairs = {
         "pair": list(range(len(workload.prompts) // SAMPLES)),
@@ -87,9 +94,11 @@ def iteration(setting: Setting, engine: str) -> Measurement:
     """Sampling, judging, training, with everything that starts and loads."""
     requests = requests_of(setting)
     with stopwatch() as measured:
-        with open_engine(engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH) as opened:
+        arguments = (engine, setting.checkpoint, setting.batch_tokens, MAX_LENGTH, 0, setting.sampling_in)
+        with open_engine(*arguments) as opened:
             workload = sampled(requests, [r.token_ids for r in opened.generate(requests, setting.sampling)])
-        train_pairs(setting, workload, judge(setting.checkpoint, workload, setting.batch_tokens))
+        judge(setting, setting.checkpoint, workload)
+        train_pairs(setting, workload)
     return measured(workload.tokens)
 
 

@@ -51,7 +51,7 @@ class Contestant:
 def contestants(part: str, vllm: bool, batches: dict[str, int]) -> list[Contestant]:
     """Of one part, ours first; ``batches``: the fastest of the rivals' so far."""
     ours_first = {
-        "limit": [Contestant("limit/matmul", flops.matmul)],
+        "limit": [Contestant(f"limit/{part}", flops.matmul, (part,)) for part in ("judging", "training")],
         "generation": [
             Contestant("generation/ours", ours.generation, ("auto",)),
             Contestant("generation/ours_transformers", ours.generation, ("transformers",)),
@@ -171,6 +171,8 @@ def document(setting: Setting, runs: results.Runs) -> dict[str, Any]:
         missing |= {key: NO_VLLM for key in ("generation_vs_vllm", "iteration_vs_stock") if values[key] is None}
     shown = {name: value for name, value in asdict(setting).items() if name not in ("folder", "model", "prompts_file")}
     shown["model"] = Path(setting.model).name
+    shown |= {"sampling": str(setting.sampling_in), "judging": str(setting.scoring_in)}
+    shown["training"] = "float32 under bf16 autocast" if setting.mixed else "float32"
     shown |= {"responses": len(loaded.responses), "response_tokens": sum(map(len, loaded.responses))}
     return {**values, "missing": missing, "machine": machine(), "setting": shown, "measurements": runs}
 

@@ -57,7 +57,7 @@ def ratios(runs: Runs, forward_flops: dict[str, float]) -> dict[str, float | Non
     values["peak_memory_vs_trl"] = _both(runs, "training/ours", "training/trl", lambda a, b: _memory(a) / _memory(b))
     for key, (ours, passes) in MFU.items():
         part = ours.split("/")[0]
-        values[key] = _both(runs, ours, "limit/matmul", _utilisation(passes * forward_flops[part]))
+        values[key] = _both(runs, ours, f"limit/{part}", _utilisation(passes * forward_flops[part]))
     return values
 
 

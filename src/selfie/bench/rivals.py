@@ -18,7 +18,7 @@ from selfie.generation.engine import Request
 def generation_hf(setting: Setting, batch: int) -> Measurement:
     """``model.generate`` in the order of the prompts, the model loaded and warm."""
     requests = requests_of(setting)
-    model = setting.checkpoint.load_model(torch.bfloat16)
+    model = setting.checkpoint.load_model(setting.sampling_in.dtype)
     _generate(setting, model, requests[:2], batch)
     with stopwatch() as measured:
         responses = _generate(setting, model, requests, batch)
@@ -66,7 +66,7 @@ def _vllm(setting: Setting) -> Any:
     on_cpu = compute_device().type == "cpu"
     return LLM(
         model=setting.model,
-        dtype="bfloat16",
+        dtype=str(setting.sampling_in),
         max_model_len=MAX_LENGTH,
         kv_cache_memory_bytes=2**30 if on_cpu else None,  # on a CPU it would take 92% of the memory
     )
@@ -87,21 +87,22 @@ def _generate_vllm(setting: Setting, model: Any, requests: list[Request]) -> lis
 def judging_padded(setting: Setting, batch: int) -> Measurement:
     """Both models' log-probs, a fixed number of rows at a time in the order of the data; loaded and warm."""
     workload, checkpoint = Workload.load(setting), Loaded(setting.model)
-    judge_padded(checkpoint, workload.first(2), batch)
+    judge_padded(setting, checkpoint, workload.first(2), batch)
     with stopwatch() as measured:
-        log_probs = judge_padded(checkpoint, workload, batch)
+        log_probs = judge_padded(setting, checkpoint, workload, batch)
     return measured(workload.tokens, log_probs=log_probs)
 
 
-def judge_padded(checkpoint: Checkpoint, workload: Workload, batch: int) -> list[float]:
-    """The policy's log-probs; the initial model's are computed too."""
+def judge_padded(setting: Setting, checkpoint: Checkpoint, workload: Workload, batch: int) -> list[float]:
+    """The policy's log-probs, in our judge's arithmetic; the initial model's are computed too."""
     log_probs: list[list[float]] = []
     for _ in ("policy", "initial"):
         log_probs.append([])
-        model = checkpoint.load_model(torch.bfloat16)
-        for first in range(0, len(workload.prompts), batch):
-            part = slice(first, first + batch)
-            log_probs[-1] += _padded_log_probs(model, workload.prompts[part], workload.responses[part])
+        model = checkpoint.load_model(setting.scoring_in.dtype)
+        with setting.scoring_in.products():
+            for first in range(0, len(workload.prompts), batch):
+                part = slice(first, first + batch)
+                log_probs[-1] += _padded_log_probs(model, workload.prompts[part], workload.responses[part])
         del model
         gc.collect()
     return log_probs[0]
@@ -153,7 +154,7 @@ def train_trl(setting: Setting, workload: Workload, batch: int, precompute: bool
             gradient_accumulation_steps=BATCH_SIZE // batch,
             precompute_ref_log_probs=precompute,
             precompute_ref_batch_size=batch,
-            bf16=True,
+            bf16=setting.mixed,
             gradient_checkpointing=False,  # TRL's default is slower
             use_cpu=on_cpu,
             dataloader_pin_memory=not on_cpu,
@@ -179,9 +180,11 @@ def iteration_stock(setting: Setting, engine: str, generation_batch: int, traini
         if engine == "vllm":
             responses = _generate_vllm(setting, _vllm(setting), requests)
         else:
-            responses = _generate(setting, setting.checkpoint.load_model(torch.bfloat16), requests, generation_batch)
+            responses = _generate(
+                setting, setting.checkpoint.load_model(setting.sampling_in.dtype), requests, generation_batch
+            )
         gc.collect()
         workload = sampled(requests, responses)
-        judge_padded(setting.checkpoint, workload, batch=1)
+        judge_padded(setting, setting.checkpoint, workload, batch=1)
         train_trl(setting, workload, training_batch, precompute=False)
     return measured(workload.tokens)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from selfie.chat import render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.generation.engine import Request, Sampling, open_engine
+from selfie.precision import Arithmetic, sampling_arithmetic, scoring_arithmetic, trains_mixed
 from selfie.randomness import derive_seed
 
 SAMPLES = 4  # as the demo
@@ -38,6 +39,21 @@ class Setting:
     @property
     def sampling(self) -> Sampling:
         return Sampling(temperature=0.8, top_p=1.0, max_new_tokens=self.max_new_tokens)
+
+    @property
+    def sampling_in(self) -> Arithmetic:
+        """What ``auto`` gives this model on this device; the rivals sample in it too."""
+        return sampling_arithmetic("auto", self.checkpoint)
+
+    @property
+    def scoring_in(self) -> Arithmetic:
+        """The finest that a run may choose here; the rivals judge in it too."""
+        return scoring_arithmetic("auto", self.checkpoint)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether training, ours and the rivals', multiplies in bf16."""
+        return trains_mixed("auto", self.checkpoint)
 
     @property
     def file(self) -> Path:
@@ -103,7 +119,8 @@ def requests_of(setting: Setting) -> list[Request]:
 def make_workload(setting: Setting) -> Measurement:
     """Samples the responses that judging and training are measured on."""
     requests = requests_of(setting)
-    with stopwatch() as measured, open_engine("auto", setting.checkpoint, setting.batch_tokens, 4096) as engine:
+    opening = open_engine("auto", setting.checkpoint, setting.batch_tokens, 4096, arithmetic=setting.sampling_in)
+    with stopwatch() as measured, opening as engine:
         responses = [response.token_ids for response in engine.generate(requests, setting.sampling)]
     workload = Workload([request.prompt_ids for request in requests], responses)
     setting.file.parent.mkdir(parents=True, exist_ok=True)
