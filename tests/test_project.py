@@ -333,7 +333,8 @@ def test_a_reward_model_is_trained_and_judges(whole_run):
     pairs = stored(whole_run, "05_model_input/test_reward_model/iteration_1/pairs")
     rewards = {}
     for side in ("chosen", "rejected"):
-        prompts, texts = [pair["prompt"] for pair in pairs], [pair[side] for pair in pairs]
+        prompts = [[{"role": "user", "content": pair["prompt"]}] for pair in pairs]
+        texts = [pair[side] for pair in pairs]
         rewards[side] = reward_model_scores(model, prompts, texts, 16384).tolist()
         assert rewards[side] == pytest.approx([pair[f"{side}_reward"] for pair in pairs], abs=0.05)
     assert all(pair["margin"] >= 0 for pair in pairs)

@@ -4,11 +4,16 @@ A chat template writes control tokens (``<|im_end|>``) and contents into one str
 the token's name into the token wherever it stands. So a prompt that quotes ``<|im_end|>`` could end its own turn and
 open a system turn. Here the control tokens of the result must be those that the template writes around harmless
 contents; otherwise every such name in the contents is tokenised apart, cut in two, as the text that it is.
+
+A response's ids are those that follow its prompt's where the template writes both: the same words tokenised alone are
+other ids for tokenizers that mark the beginning of a text (SentencePiece writes ``▁Hello``, after a line break
+``Hello``).
 """
 
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -40,8 +45,55 @@ def render(
     text = tokenizer.apply_chat_template(marked, add_generation_prompt=add_generation_prompt, tokenize=False)
     token_ids = _encode_pieces(tokenizer, str(text), names)
     if _controls(tokenizer, token_ids) != wanted:
-        raise _inseparable("prompt", messages[-1]["content"])
+        last = messages[-1]
+        raise _inseparable("response" if last["role"] == "assistant" else "prompt", last["content"])
     return token_ids
+
+
+def render_response(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], prompt_ids: list[int], response: str
+) -> list[int]:
+    """A response as the token ids that follow its prompt's, without the token that ends the turn.
+
+    Where the last token of the prompt and the first of the response merge in the whole conversation, the response is
+    tokenised alone: the model that reads the prompt's ids can't speak the merged token any more.
+
+    Args:
+        tokenizer: with its chat template.
+        messages: the prompt.
+        prompt_ids: the prompt as :func:`render` gives it.
+        response: the answer to it.
+
+    Raises:
+        DataError: the response spells a control token, or no ids after the prompt's give the template's text.
+    """
+    whole = render(tokenizer, [*messages, {"role": "assistant", "content": response}], add_generation_prompt=False)
+    end = _template_end(tokenizer, tokenizer.get_chat_template())
+    if end is not None:
+        whole = whole[: len(whole) - 1 - whole[::-1].index(end)]
+    if whole[: len(prompt_ids)] == prompt_ids:
+        return whole[len(prompt_ids) :]
+    alone = encode_text(tokenizer, response)
+    if tokenizer.decode(prompt_ids + alone) != tokenizer.decode(whole):
+        raise DataError(
+            _shown("response", response),
+            "after its prompt's token ids no ids give what the chat template writes: their tokens merge",
+            "remove the row, or write a chat template whose prompt does not end inside of a token",
+        )
+    return alone
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token with which the chat template ends an assistant's turn; the end-of-sequence token if it has none."""
+    end = _template_end(tokenizer, tokenizer.get_chat_template())
+    return tokenizer.eos_token_id if end is None else end
+
+
+def as_text(messages: list[Message]) -> str:
+    """A conversation for judges and readers: a single user's turn as it is, several turns each after its role."""
+    if [message["role"] for message in messages] == ["user"]:
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -85,6 +137,24 @@ def _skeleton(
     return _controls(tokenizer, encoded["input_ids"])
 
 
+@lru_cache(maxsize=16)
+def _template_end(tokenizer: PreTrainedTokenizerBase, template: str) -> int | None:
+    """The first control token after an answer, whatever the answer is."""
+    question = {"role": "user", "content": "x"}
+    backwards = [
+        str(
+            tokenizer.apply_chat_template(
+                [question, {"role": "assistant", "content": answer}], chat_template=template, tokenize=False
+            )
+        )[::-1]
+        for answer in ("x", "y")
+    ]
+    same = takewhile(lambda characters: characters[0] == characters[1], zip(*backwards, strict=False))
+    ending = "".join(character for character, _ in same)[::-1]
+    after = _controls(tokenizer, _encode(tokenizer, ending))
+    return after[0] if after else None
+
+
 def _controls(tokenizer: PreTrainedTokenizerBase, token_ids: Iterable[int]) -> list[int]:
     control = control_tokens(tokenizer)
     return [token for token in token_ids if token in control]
@@ -118,9 +188,12 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def _inseparable(what: str, text: str) -> DataError:
-    shown = text if len(text) <= 80 else f"{text[:80]}…"  # noqa: PLR2004
     return DataError(
-        f"{what} {shown!r}",
+        _shown(what, text),
         "it spells one of the tokenizer's control tokens in a way that can't be told from the token",
         "remove it from the text",
     )
+
+
+def _shown(what: str, text: str) -> str:
+    return f"{what} {text if len(text) <= 80 else f'{text[:80]}…'!r}"  # noqa: PLR2004

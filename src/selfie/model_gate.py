@@ -1,7 +1,8 @@
 """The model gate: does the tokenizer write conversations as training and sampling take them to be written?
 
 Training joins a prompt's token ids and a response's. That is right only if the chat template, given the whole
-conversation, begins it with exactly the prompt that it gives alone, whatever the response says.
+conversation, begins it with exactly the prompt that it gives alone, whatever the response says, and if there are ids
+after the prompt's that say what it writes as the response.
 """
 
 import logging
@@ -12,10 +13,11 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from selfie.chat import Message, render
+from selfie.chat import Message, render, render_response
 from selfie.checkpoints import Checkpoint
 from selfie.errors import ConfigurationError, DataError, ModelError
 from selfie.parameters import Parameters
+from selfie.stop_tokens import stop_token_ids
 
 logger = logging.getLogger(__name__)
 PAIRS_RENDERED = 2000
@@ -68,6 +70,7 @@ def check_model(checkpoint: Checkpoint, parameters: Parameters) -> PreTrainedTok
             f"set it to {positions} or less",
         )
     check_template(checkpoint.source, tokenizer)
+    stop_token_ids(checkpoint, tokenizer)
     return tokenizer
 
 
@@ -75,8 +78,8 @@ def check_template(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Renders a probe, with and without a response.
 
     Raises:
-        ModelError: the template fails, leaves out what is said, doubles a token, or writes the prompt of a whole
-            conversation otherwise than the prompt alone.
+        ModelError: the template fails, leaves out what is said, doubles a token, writes the prompt of a whole
+            conversation otherwise than the prompt alone, or ends the prompt inside of a token of the response.
     """
     try:
         prompt, other_prompt = (_written(tokenizer, messages) for messages in (QUESTION, OTHER_QUESTION))
@@ -95,12 +98,19 @@ def check_template(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
     for token, name in ((tokenizer.bos_token_id, "bos"), (tokenizer.eos_token_id, "eos")):
         if token is not None and (token, token) in pairwise(whole_ids):
             raise ModelError(source, f"the chat template writes two {name} tokens in a row", REMEDY)
-    if whole_ids[: len(prompt_ids)] != prompt_ids:
-        logger.warning(
-            "%s: tokens of a prompt merge with those of its response where both are tokenised at once; Selfie never "
-            "does, so training and sampling agree with each other, if not with how the model was tuned before",
-            source,
-        )
+    if whole_ids[: len(prompt_ids)] == prompt_ids:
+        return
+    try:
+        render_response(tokenizer, QUESTION, prompt_ids, ANSWER)
+    except DataError as error:
+        raise ModelError(
+            source, f"the chat template ends a prompt inside of a token ({error.problem})", REMEDY
+        ) from error
+    logger.warning(
+        "%s: tokens of a prompt merge with those of its response where both are tokenised at once; Selfie tokenises "
+        "such a response alone, so training and sampling agree with each other, if not with how the model was tuned",
+        source,
+    )
 
 
 def check_conversations(source: str, tokenizer: PreTrainedTokenizerBase, conversations: Iterable[Conversation]) -> None:
@@ -112,8 +122,8 @@ def check_conversations(source: str, tokenizer: PreTrainedTokenizerBase, convers
         conversations: the user's.
 
     Raises:
-        DataError: the template can't write a conversation, or writes the prompt of a pair otherwise for chosen and
-            rejected.
+        DataError: the template can't write a conversation, writes the prompt of a pair otherwise for chosen and
+            rejected, or a response can't be told from control tokens or from its prompt.
     """
     kinds, pairs = set(), 0
     for conversation in conversations:
@@ -138,6 +148,12 @@ def check_conversations(source: str, tokenizer: PreTrainedTokenizerBase, convers
                 f"the chat template of {source} writes its prompt otherwise once a response follows",
                 f"remove the row, or {REMEDY}",
             )
+        try:
+            prompt_ids = render(tokenizer, conversation.messages)
+            for text in conversation.responses:
+                render_response(tokenizer, conversation.messages, prompt_ids, text)
+        except DataError as error:
+            raise DataError(f"{where}, {error.where}", error.problem, error.remedy) from error
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, messages: list[Message], response: str | None = None) -> str:

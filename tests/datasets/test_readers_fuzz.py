@@ -139,7 +139,7 @@ def parameters() -> Parameters:
     return check_parameters(loader["parameters"], {})
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"])
 @settings(max_examples=100)
 @given(changes=st.dictionaries(TEXT, VALUES, max_size=2) | VALUES | st.binary(max_size=60))
 def test_any_checkpoint(tiny_checkpoint: Checkpoint, tmp_path_factory, parameters, name: str, changes: Any):

@@ -250,6 +250,13 @@ def test_long_rows_are_left_out(tmp_path):
     assert rows["rejected"][:] == ["r" * 10]
 
 
+def test_a_conversation_is_as_long_as_its_turns(tmp_path):
+    turns = [{"role": role, "content": "abcd"} for role in ("user", "assistant", "user")]
+    path = write(tmp_path, ".jsonl", [{"prompt": turns}, {"prompt": "abcdefghij"}])
+    assert [len(row["messages"]) for row in PromptDataset(filepath=path, max_characters=11).load()] == [1]
+    assert [len(row["messages"]) for row in PromptDataset(filepath=path, max_characters=12).load()] == [3, 1]
+
+
 def test_a_compressed_file_is_read(tmp_path):
     path = Path(write(tmp_path, ".jsonl", ROWS))
     packed = path.with_name("rows.jsonl.gz")

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from faults import in_a_child
+from selfie.chat import as_text
 from selfie.checkpoints import Checkpoint
 from selfie.datasets import commit
 from selfie.datasets.annotation_cache import COMMIT_EVERY, AnnotationCache
@@ -33,6 +34,7 @@ from selfie.evaluation.llm_annotator import pairwise_messages
 from selfie.generation.sample import render
 from selfie.judges import reward_model as rewards
 from selfie.judges import verdict
+from selfie.judges.reward_model import rating
 from selfie.parameters import JudgePrompts
 from selfie.world.language import CHAT_TEMPLATE
 
@@ -150,6 +152,22 @@ def test_the_higher_reward_wins(reward_model: Checkpoint, tmp_path: Path) -> Non
     assert "preference_model_first" not in rows[0]
     repeated = annotate(ours, theirs, RewardModelAnnotator(reward_model), cache=AnnotationCache(tmp_path))
     assert repeated == rows
+
+
+def test_the_reward_is_of_the_whole_conversation(reward_model: Checkpoint) -> None:
+    """Of the real turns, not of their text as one; another conversation with the same last turn has another reward."""
+    talks = [
+        [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), turns, strict=True)]
+        for turns in ("abc", "dbc")
+    ]
+    ours = [{"instruction": as_text(t), "messages": t, "output": "b c", "generator": "m"} for t in talks]
+    theirs = [{**row, "output": "d"} for row in ours[::-1]]
+    rows = annotate(ours, theirs, RewardModelAnnotator(reward_model))
+    with rating(reward_model, 1) as rate:
+        expected = rate([(talk, "b c") for talk in talks])
+    assert [row["score_2"] for row in rows] == expected
+    assert abs(expected[0] - expected[1]) > 0.05
+    assert [row["index"] for row in rows] == [1, 0]
 
 
 JUDGES = {"local": LlamaForCausalLM, "reward_model": LlamaForSequenceClassification}

@@ -1,13 +1,16 @@
 """Sampling: the right distribution, one random stream a row, and where a response ends."""
 
 import random
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from transformers import GenerationConfig
 
 from selfie.checkpoints import Checkpoint
 from selfie.generation import transformers_engine
@@ -139,6 +142,48 @@ def test_where_a_response_ends(tiny_checkpoint: Checkpoint, requests: list[Reque
     assert all(ids.index(eos) == len(ids) - 1 for ids in stopped)
     assert all(eos not in ids and len(ids) == WHOLE.max_new_tokens for ids in cut)
     assert min(map(len, stopped)) < max(map(len, stopped))
+
+
+def with_settings(checkpoint: Checkpoint, folder: Path, **settings) -> Checkpoint:
+    """The model with a ``generation_config.json`` of its own."""
+    shutil.copytree(checkpoint.source, folder)
+    GenerationConfig(**settings).save_pretrained(folder)
+    return type(checkpoint)(str(folder))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.3},
+        {"suppress_tokens": [*range(30, 70)]},
+        {"bad_words_ids": [[number] for number in range(30, 70)]},
+        {"min_new_tokens": 24},
+        {"no_repeat_ngram_size": 1},
+        {"forced_eos_token_id": 9},
+        {"begin_suppress_tokens": [*range(30, 70)]},
+        {"do_sample": True, "temperature": 0.1, "top_k": 1},
+        {"max_length": 4, "num_beams": 3},
+        {"cache_implementation": "static"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_the_models_own_settings_change_no_sample(
+    fp32_checkpoint: Checkpoint, requests: list[Request], tmp_path: Path, settings
+):
+    """Samples are those of the model's distribution, whatever its file recommends for chatting."""
+    expected = generate(fp32_checkpoint, requests[:16])
+    assert generate(with_settings(fp32_checkpoint, tmp_path / "model", **settings), requests[:16]) == expected
+
+
+def test_every_end_of_sequence_token_ends(fp32_checkpoint: Checkpoint, requests: list[Request], tmp_path: Path):
+    """With two more of them a response is what it was without, up to the first of any."""
+    stops = [fp32_checkpoint.load_tokenizer().eos_token_id, 40, 50]
+    shorter = generate(with_settings(fp32_checkpoint, tmp_path / "model", eos_token_id=stops), requests)
+    for before, now in zip(generate(fp32_checkpoint, requests), shorter, strict=True):
+        first = next((i for i, token in enumerate(before.token_ids) if token in stops), None)
+        assert now.token_ids == before.token_ids[: None if first is None else first + 1]
+        assert now.finish_reason == ("length" if first is None else "stop")
+    assert {response.token_ids[-1] for response in shorter} > {40, 50}
 
 
 def test_samples_follow_the_model(fp32_checkpoint: Checkpoint):

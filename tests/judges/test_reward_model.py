@@ -29,10 +29,14 @@ PARAMETERS = RewardModelParameters(
 WORDS = [f"w{number:02d}" for number in range(2, 32)]
 
 
-def conversations(count: int) -> tuple[list[str], list[str]]:
+def one_turn(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]
+
+
+def conversations(count: int) -> tuple[list[list[dict[str, str]]], list[str]]:
     """Prompts of one to three words, answers of 1 to 12: many of one length, and many lengths."""
     rng = random.Random(0)
-    prompts = [" ".join(rng.choices(["t0a", "t1b", "t2c"], k=rng.randint(1, 3))) for _ in range(count)]
+    prompts = [one_turn(" ".join(rng.choices(["t0a", "t1b", "t2c"], k=rng.randint(1, 3)))) for _ in range(count)]
     return prompts, [" ".join(rng.choices(WORDS, k=rng.randint(1, 12))) for _ in range(count)]
 
 
@@ -80,8 +84,8 @@ def test_scores_equal_one_plain_pass_a_row(tmp_path: Path, pad: str | None, end:
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
     tokenizer = make_tokenizer()
     expected = []
-    for prompt, response in zip(prompts, responses, strict=True):
-        text = f"<user> {prompt} {end}<assistant> {response} {end}"
+    for (turn,), response in zip(prompts, responses, strict=True):
+        text = f"<user> {turn['content']} {end}<assistant> {response} {end}"
         with torch.no_grad():
             expected.append(model(input_ids=torch.tensor([tokenizer(text)["input_ids"]])).logits.item())
     assert scores.tolist() == pytest.approx(expected, abs=0.05)
@@ -90,12 +94,16 @@ def test_scores_equal_one_plain_pass_a_row(tmp_path: Path, pad: str | None, end:
 
 
 def test_the_judge_asks_it(tmp_path: Path):
+    """About whole conversations: two that end with the same turn are not rated alike."""
     checkpoint = save_classifier(tmp_path)
     prompts, responses = conversations(6)
-    rows = Dataset.from_dict({"prompt_id": prompts, "prompt": prompts, "response": responses})
+    before = [{"role": "user", "content": "t0b"}, {"role": "assistant", "content": "w05"}]
+    prompts, responses = [*prompts, [*before, *prompts[0]]], [*responses, responses[0]]
+    rows = Dataset.from_dict({"prompt_id": list("abcdefg"), "messages": prompts, "response": responses})
     parameters = JudgingParameters(judge="reward_model", batch_tokens=512)
     rewards = response_rewards(rows, parameters, 0.1, None, checkpoint)
     torch.testing.assert_close(rewards, reward_model_scores(checkpoint, prompts, responses, 512))
+    assert abs(rewards[0] - rewards[-1]) > 0.05
 
 
 def test_rewards_in_shards_are_computed_once(tmp_path: Path, monkeypatch):
@@ -110,7 +118,7 @@ def test_rewards_in_shards_are_computed_once(tmp_path: Path, monkeypatch):
 
 def test_a_classifier_of_two_labels_is_refused(tmp_path: Path):
     with pytest.raises(ModelError, match="one label, this one has 2"):
-        reward_model_scores(save_classifier(tmp_path, labels=2), ["t0a"], ["w01"], 64)
+        reward_model_scores(save_classifier(tmp_path, labels=2), [one_turn("t0a")], ["w01"], 64)
 
 
 def preferences(count: int, seed: int) -> Dataset:
@@ -127,7 +135,7 @@ def preferences(count: int, seed: int) -> Dataset:
 
 
 def accuracy(checkpoint: Checkpoint, pairs: Dataset) -> float:
-    prompts = [messages[-1]["content"] for messages in pairs["messages"]]
+    prompts = pairs["messages"][:]
     chosen, rejected = (reward_model_scores(checkpoint, prompts, pairs[s][:], 4096) for s in ("chosen", "rejected"))
     return (chosen > rejected).double().mean().item()
 

@@ -141,9 +141,8 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         return first <= _rank(name) < end
 
     def _longest(self, row: Row) -> int:
-        return max(
-            len(text) for text in (row["messages"][-1]["content"], row.get("chosen", ""), row.get("rejected", ""))
-        )
+        prompt = sum(len(message["content"]) for message in row["messages"])
+        return max(prompt, len(row.get("chosen", "")), len(row.get("rejected", "")))
 
     def set_aside(self, rows: Iterable[int]) -> None:
         """Rows, by number, that ``load`` leaves out from now on."""

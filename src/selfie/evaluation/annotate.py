@@ -35,7 +35,8 @@ def annotate(
     """Each answer against the baseline's to the same instruction.
 
     Args:
-        outputs: AlpacaEval model outputs (``instruction``, ``output``, ``generator``).
+        outputs: AlpacaEval model outputs (``instruction``, ``output``, ``generator``); ``messages`` where the
+            instruction is a conversation of several turns.
         baseline: the same of the baseline.
         annotator: who compares. One that is paid for its verdicts (has an ``identity``) is not asked about two
             identical answers, which are a draw.
@@ -59,9 +60,12 @@ def annotate(
     questions: dict[tuple[int, bool], Comparison] = {}
     for number, (_, theirs, ours) in enumerate(pairs):
         instruction, texts = ours["instruction"], (theirs["output"], ours["output"])
+        messages = (theirs | ours).get("messages")
         if annotator.identity is None or texts[0] != texts[1]:
             for model_first in _orders(annotator, asking, instruction, texts):
-                questions[number, model_first] = Comparison(instruction, *(texts[::-1] if model_first else texts))
+                questions[number, model_first] = Comparison(
+                    instruction, *(texts[::-1] if model_first else texts), messages
+                )
     answers = ask(annotator, list(questions.values()), cache, asking.max_failures)
     verdicts = dict(zip(questions, answers, strict=True))
     return [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from selfie.chat import Message
 from selfie.evaluation.judge import Judge, Verdict, Verdicts
 from selfie.judges.gold import Scorer
 
@@ -19,6 +20,8 @@ class Comparison:
     instruction: str
     first: str
     second: str
+    messages: list[Message] | None = None
+    """The conversation whose text the instruction is, where it has several turns."""
 
 
 class Annotator(Judge[Comparison], Protocol):

@@ -65,7 +65,8 @@ class RewardModelAnnotator:
             return
         with rating(self.checkpoint, ONE_ROW, self.arithmetic) as rate:
             for position, comparison in enumerate(comparisons):
-                first, second = rate([(comparison.instruction, a) for a in (comparison.first, comparison.second)])
+                messages = comparison.messages or [{"role": "user", "content": comparison.instruction}]
+                first, second = rate([(messages, answer) for answer in (comparison.first, comparison.second)])
                 yield position, Verdict(prefer_higher(first, second), scores=(first, second))
 
 

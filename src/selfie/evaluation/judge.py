@@ -78,7 +78,7 @@ def ask(
         UserError: more failed. It is raised as soon as that is certain; what was answered is in the cache.
     """
     identity = judge.identity
-    keys = [cache_key(judge=identity, **asdict(question)) for question in questions]
+    keys = [cache_key(judge=identity, **_content(question)) for question in questions]
     total = len(set(keys))
     verdicts: dict[str, Verdict] = {}
     waiting: dict[str, Any] = {}
@@ -107,6 +107,11 @@ def ask(
     if failures:
         logger.warning("%s", _describe(judge.name, failures, total))
     return [verdicts[key] for key in keys]
+
+
+def _content(question: Any) -> dict[str, Any]:
+    """The question's fields, those that it has."""
+    return {name: value for name, value in asdict(question).items() if value is not None}
 
 
 def _check(name: str, failures: list[Verdict], total: int, allowed: float) -> None:

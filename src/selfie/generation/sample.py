@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from selfie.chat import render
+from selfie.chat import as_text, render
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
@@ -51,7 +51,7 @@ def sample_responses(
         arithmetic: of the model.
 
     Returns:
-        Rows, a prompt's samples together: ``prompt_id``, ``prompt`` (the last turn's text), ``prompt_ids``,
+        Rows, a prompt's samples together: ``prompt_id``, ``messages``, ``prompt`` (their text), ``prompt_ids``,
         ``sample``, ``response``, ``response_ids``, ``finish_reason``.
 
     Raises:
@@ -96,7 +96,8 @@ def _unanswered(
         prompt = prompts[int(fitting[number])]
         head = {
             "prompt_id": prompt["prompt_id"],
-            "prompt": prompt["messages"][-1]["content"],
+            "messages": prompt["messages"],
+            "prompt": as_text(prompt["messages"]),
             "prompt_ids": render(tokenizer, prompt["messages"]),
         }
         for row in drawn:

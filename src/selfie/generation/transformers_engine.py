@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 from transformers import (
+    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
@@ -20,6 +21,7 @@ from selfie.generation.batches import halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.memory import free_memory, reuse_memory
 from selfie.precision import Arithmetic
+from selfie.stop_tokens import stop_token_ids
 
 DONE_SHARE = 0.25
 
@@ -56,12 +58,13 @@ class SeededSampler(LogitsProcessor):
 class EnoughDone(StoppingCriteria):
     """Ends a call of ``generate`` once a quarter of its rows have ended: they would go on costing what they did."""
 
-    def __init__(self, eos: int, start: int):
-        self.eos, self.start = eos, start
+    def __init__(self, stops: Sequence[int], start: int):
+        self.stops, self.start = stops, start
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         """The same answer for every row, bool [rows]."""
-        done = (input_ids[:, self.start :] == self.eos).any(dim=1)
+        stops = torch.tensor(self.stops, device=input_ids.device)
+        done = torch.isin(input_ids[:, self.start :], stops).any(dim=1)
         return (done.float().mean() >= DONE_SHARE).expand_as(done)
 
 
@@ -74,7 +77,10 @@ class TransformersEngine:
     def __enter__(self) -> Self:
         reuse_memory()
         self.model: Any = self.checkpoint.load_model(self.arithmetic.dtype)
+        # What the model's own file asks for (penalties, forbidden words …) would be merged into each call's settings.
+        self.model.generation_config = GenerationConfig()
         self.tokenizer = self.checkpoint.load_tokenizer()
+        self.stops = stop_token_ids(self.checkpoint, self.tokenizer)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,14 +103,14 @@ class TransformersEngine:
     def _generate_batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         longest = max(len(request.prompt_ids) for request in requests)
         padding = [longest - len(request.prompt_ids) for request in requests]
-        pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        pad = self.tokenizer.pad_token_id
         input_ids = [[pad] * p + request.prompt_ids for p, request in zip(padding, requests, strict=True)]
         attention_mask = [[0] * p + [1] * (longest - p) for p in padding]
         sampler = SeededSampler([request.seed for request in requests], sampling, longest)
         ids = torch.tensor(input_ids, device=self.model.device)
         mask = torch.tensor(attention_mask, device=self.model.device)
         # A state can't be taken apart by rows as a cache of keys and values can.
-        criteria = [] if self.model._is_stateful else [EnoughDone(eos, longest)]
+        criteria = [] if self.model._is_stateful else [EnoughDone(self.stops, longest)]
         responses: list[Response | None] = [None] * len(requests)
         rows, cache = torch.arange(len(requests)), None
         while len(rows):
@@ -114,15 +120,17 @@ class TransformersEngine:
                 past_key_values=cache,
                 logits_processor=LogitsProcessorList([sampler]),
                 stopping_criteria=StoppingCriteriaList(criteria),
-                do_sample=False,
-                max_new_tokens=longest + sampling.max_new_tokens - ids.shape[1],
-                eos_token_id=eos,
-                pad_token_id=pad,
-                return_dict_in_generate=True,
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=longest + sampling.max_new_tokens - ids.shape[1],
+                    eos_token_id=self.stops,
+                    pad_token_id=pad,
+                    return_dict_in_generate=True,
+                ),
             )
             ids, cache = output.sequences, output.past_key_values
             mask = functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
-            drawn = [_until_stop(row, eos) for row in ids[:, longest:].tolist()]
+            drawn = [_until_stop(row, self.stops) for row in ids[:, longest:].tolist()]
             done = torch.tensor(
                 [r.finish_reason == "stop" or len(r.token_ids) == sampling.max_new_tokens for r in drawn]
             )
@@ -138,7 +146,8 @@ class TransformersEngine:
         return [response for response in responses if response is not None]
 
 
-def _until_stop(token_ids: list[int], eos: int) -> Response:
-    if eos in token_ids:
-        return Response(token_ids[: token_ids.index(eos) + 1], "stop")
+def _until_stop(token_ids: list[int], stops: Sequence[int]) -> Response:
+    for length, token in enumerate(token_ids, start=1):
+        if token in stops:
+            return Response(token_ids[:length], "stop")
     return Response(token_ids, "length")

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
-from selfie.chat import render
+from selfie.chat import Message, render
 from selfie.checkpoints import Checkpoint, compute_device
 from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import ModelError
@@ -24,20 +24,23 @@ from selfie.precision import Arithmetic
 from selfie.training.checkpointing import Guard
 from selfie.training.settings import trainer_settings
 
+Answered = tuple[list[Message], str]
+"""A conversation that ends with the user's turn, and the answer to it."""
+
 
 def reward_model_scores(
     checkpoint: Checkpoint,
-    prompts: Sequence[str],
+    conversations: Sequence[list[Message]],
     responses: Sequence[str],
     batch_tokens: int,
     shards: Shards | None = None,
     arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Tensor:
-    """The reward of each response as the assistant's answer to its prompt, shape [rows].
+    """The reward of each response as the assistant's answer to its conversation, shape [rows].
 
     Args:
         checkpoint: any Hugging Face sequence-classification model with one label and a chat template.
-        prompts: the user's turns, one a response; a dataset's columns are read a shard at a time.
+        conversations: each ends with the user's turn, one a response; a dataset's columns are read a shard at a time.
         responses: the answers.
         batch_tokens: tokens of one forward pass.
         shards: where finished shards of rewards are kept until all are there; without, all is done in one piece.
@@ -50,7 +53,7 @@ def reward_model_scores(
 
         def rate_part(part: range) -> Dataset:
             rows = slice(part.start, part.stop)
-            return Dataset.from_dict({"reward": rate(list(zip(prompts[rows], responses[rows], strict=True)))})
+            return Dataset.from_dict({"reward": rate(list(zip(conversations[rows], responses[rows], strict=True)))})
 
         rewards = in_shards(shards, rate_part, len(responses))
     return rewards.with_format("torch", dtype=torch.float64)["reward"][:]
@@ -59,17 +62,19 @@ def reward_model_scores(
 @contextmanager
 def rating(
     checkpoint: Checkpoint, batch_tokens: int, arithmetic: Arithmetic = Arithmetic.FLOAT32
-) -> Iterator[Callable[[Sequence[tuple[str, str]]], list[float]]]:
+) -> Iterator[Callable[[Sequence[Answered]], list[float]]]:
     """Lets a reward model be asked again and again: loaded for the first answer, its memory freed at the end.
 
     Yields:
-        A function from (prompt, response) to rewards; it raises what :func:`reward_model_scores` does.
+        A function from (conversation, response) to rewards; it raises what :func:`reward_model_scores` does.
     """
     tokenizer = checkpoint.load_tokenizer()
     load = cache(lambda: _load_judge(checkpoint, arithmetic))  # not at all where every shard is there already
 
-    def rate(answered: Sequence[tuple[str, str]]) -> list[float]:
-        rows = [render(tokenizer, _conversation(*pair), add_generation_prompt=False) for pair in answered]
+    def rate(answered: Sequence[Answered]) -> list[float]:
+        rows = [
+            render(tokenizer, [*before, _assistant(last)], add_generation_prompt=False) for before, last in answered
+        ]
         return _rewards(load(), rows, batch_tokens).tolist()
 
     try:
@@ -151,11 +156,7 @@ def train_reward_model(
     return Checkpoint(str(folder))
 
 
-def _conversation(prompt: str, response: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": prompt}, _assistant(response)]
-
-
-def _assistant(response: str) -> dict[str, str]:
+def _assistant(response: str) -> Message:
     return {"role": "assistant", "content": response}
 
 

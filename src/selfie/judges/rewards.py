@@ -49,16 +49,18 @@ def response_rewards(
         samples = _samples(scored["prompt_id"])
         prompt = np.arange(len(samples)).repeat(samples)
         return length_neutral(rewards, torch.from_numpy(lengths), torch.from_numpy(prompt))
-    prompts, responses = scored["prompt"], scored["response"]
+    responses = scored["response"]
     if parameters.judge == "gold":
         if gold is None:
             raise ConfigurationError("judging.judge", "the gold judge needs a gold annotator", "set the parameter gold")
         scorer = gold_scorer(gold)
-        return torch.tensor(list(map(scorer, prompts, responses)), dtype=torch.float64)
+        return torch.tensor(list(map(scorer, scored["prompt"], responses)), dtype=torch.float64)
     assert judge_model is not None
     arithmetic = scoring_arithmetic(precision, judge_model)
     if parameters.judge == "reward_model":
-        return reward_model_scores(judge_model, prompts, responses, parameters.batch_tokens, shards, arithmetic)
+        return reward_model_scores(
+            judge_model, scored["messages"], responses, parameters.batch_tokens, shards, arithmetic
+        )
     return _asked_rewards(judge_model, scored, parameters, shards, arithmetic)
 
 

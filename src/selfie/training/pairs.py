@@ -6,7 +6,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from selfie.chat import encode_text, render
+from selfie.chat import as_text, render, render_response, turn_end
 from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
 
@@ -20,7 +20,7 @@ def tokenize(
     source: str,
     shards: Shards | None = None,
 ) -> Dataset:
-    """A human's pairs as token ids: prompts rendered with the chat template, whole responses ended with EOS.
+    """A human's pairs as token ids, rendered with the chat template; whole responses end as it ends a turn.
 
     Args:
         preferences: rows as :class:`selfie.datasets.PreferenceDataset` loads them.
@@ -30,7 +30,7 @@ def tokenize(
         shards: where the pairs are kept until all are there; without, they are made in memory.
 
     Raises:
-        DataError: a prompt leaves no room for a response.
+        DataError: a prompt leaves no room for a response, or a response can't be told from control tokens or prompt.
     """
 
     def encode(number: int) -> dict[str, Any]:
@@ -44,18 +44,14 @@ def tokenize(
                 f"shorten it, or raise the parameter max_length ({max_length})",
             )
         row = {"pair": number, "iteration": 0, "prompt_id": pair["prompt_id"], "prompt_ids": prompt_ids}
-        row |= {"prompt": pair["messages"][-1]["content"], "chosen": pair["chosen"], "rejected": pair["rejected"]}
+        row |= {"prompt": as_text(pair["messages"]), "chosen": pair["chosen"], "rejected": pair["rejected"]}
         for side in ("chosen", "rejected"):
-            ids = _response_ids(tokenizer, pair[side], pair[f"{side}_finish_reason"])
-            row[f"{side}_ids"] = ids[:room]
+            ids = render_response(tokenizer, pair["messages"], prompt_ids, pair[side])
+            end = [turn_end(tokenizer)] if pair[f"{side}_finish_reason"] == "stop" else []
+            row[f"{side}_ids"] = [*ids, *end][:room]
         return row
 
     return in_shards(shards, lambda part: Dataset.from_list(list(map(encode, part))), len(preferences))
-
-
-def _response_ids(tokenizer: PreTrainedTokenizerBase, text: str, finish_reason: str) -> list[int]:
-    end = [tokenizer.eos_token_id] if finish_reason == "stop" else []
-    return [*encode_text(tokenizer, text), *end]
 
 
 def add_human_pairs(pairs: Dataset, human: Dataset, times: int) -> Dataset:

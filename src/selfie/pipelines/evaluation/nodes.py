@@ -45,7 +45,10 @@ def generate_outputs(
     max_length: int,
     seed: int,
 ) -> list[Record]:
-    """One answer to each evaluation prompt, in AlpacaEval's format; every policy draws with the same seeds."""
+    """One answer to each evaluation prompt, in AlpacaEval's format; every policy draws with the same seeds.
+
+    A conversation of several turns is the ``instruction`` as text, and beside it as ``messages``.
+    """
     rows = sample_responses(
         policy,
         evaluation_prompts,
@@ -61,7 +64,13 @@ def generate_outputs(
     )
     name = Path(policy.source).name
     return [
-        {"instruction": row["prompt"], "output": row["response"], "generator": name, "tokens": len(row["response_ids"])}
+        {
+            "instruction": row["prompt"],
+            "output": row["response"],
+            "generator": name,
+            "tokens": len(row["response_ids"]),
+            **({"messages": row["messages"]} if len(row["messages"]) > 1 else {}),
+        }
         for row in rows
     ]
 

@@ -51,13 +51,14 @@ def label_responses(responses: Dataset, parameters: SeedLabellingParameters, gol
     """The annotator's best and worst response to each prompt, where the choice between them is clear."""
     scorer = gold_scorer(gold)
     pairs = []
-    for prompt, group in groupby(responses, key=lambda row: row["prompt"]):
-        ranked = sorted(group, key=lambda row: scorer(prompt, row["response"]))
+    for _, group in groupby(responses, key=lambda row: row["prompt_id"]):
+        ranked = sorted(group, key=lambda row: scorer(row["prompt"], row["response"]))
         best, worst = ranked[-1], ranked[0]
+        prompt, messages = best["prompt"], best["messages"]
         if scorer(prompt, best["response"]) - scorer(prompt, worst["response"]) >= parameters.clear_gap:
             pairs.append(
                 {
-                    "prompt": prompt,
+                    "prompt": messages if len(messages) > 1 else prompt,
                     "chosen": best["response"],
                     "rejected": worst["response"],
                     "chosen_finish_reason": best["finish_reason"],
