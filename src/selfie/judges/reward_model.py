@@ -21,7 +21,7 @@ from selfie.generation.batches import halving
 from selfie.memory import free_memory
 from selfie.parameters import RewardModelParameters
 from selfie.training.checkpointing import Guard
-from selfie.training.settings import trainer_settings
+from selfie.training.settings import on_one_device, trainer_settings
 
 
 def reward_model_scores(
@@ -122,11 +122,10 @@ def train_reward_model(
         lambda row: {s: row["messages"] + [_assistant(row[s])] for s in ("chosen", "rejected")},
         remove_columns=preferences.column_names,
     )
+    settings = trainer_settings(parameters, seed, workspace, parameters.micro_batch_size)
     trainer = RewardTrainer(
         model,
-        args=RewardConfig(
-            **trainer_settings(parameters, seed, workspace, parameters.micro_batch_size), save_strategy="no"
-        ),
+        args=on_one_device(RewardConfig(**settings, save_strategy="no")),
         train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[Guard()],

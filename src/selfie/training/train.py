@@ -14,7 +14,7 @@ from selfie.memory import free_memory, reuse_memory
 from selfie.parameters import TrainingParameters
 from selfie.training.adapters import adapters, fitting, merged
 from selfie.training.checkpointing import newest_checkpoint
-from selfie.training.settings import trainer_settings
+from selfie.training.settings import on_one_device, trainer_settings
 from selfie.training.trainer import NoiseAwareTrainer
 
 
@@ -78,11 +78,13 @@ def train(
 
 
 def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path) -> DPOConfig:
-    return DPOConfig(
-        **trainer_settings(parameters, seed, workspace),
-        beta=beta,
-        precompute_ref_log_probs=True,
-        remove_unused_columns=False,
-        save_strategy="steps",
-        save_steps=parameters.checkpoint_steps,
+    return on_one_device(
+        DPOConfig(
+            **trainer_settings(parameters, seed, workspace),
+            beta=beta,
+            precompute_ref_log_probs=True,
+            remove_unused_columns=False,
+            save_strategy="steps",
+            save_steps=parameters.checkpoint_steps,
+        )
     )
