@@ -9,11 +9,13 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from selfie.errors import ConfigurationError
+from selfie.hooks import PreflightHooks
 from selfie.judges.verdict import VerdictPrompt
 from selfie.methods import MethodConfigLoader
 from selfie.parameters import Parameters
 from selfie.preflight import check_parameters
-from selfie.settings import CONFIG_LOADER_ARGS
+from selfie.settings import CONFIG_LOADER_ARGS, HOOKS
+from selfie.tracking.mlflow_hooks import MlflowHooks
 from selfie.world.__main__ import METHODS as STUDIED
 from selfie.world.language import QUESTION, VERDICTS
 
@@ -103,10 +105,24 @@ def test_a_method_runs_as_an_experiment_of_its_own():
     assert loader["parameters"]["experiment"] == "test_spa"
     assert "/test_spa/" in loader["catalog"]["policy_0"]["filepath"]
     assert loader["catalog"]["initial_model"] == configured("test")["catalog"]["initial_model"]
-    named = configured("test", method="spa", experiment="mine")
-    assert named["parameters"]["experiment"] == "mine"
-    assert "/mine/" in named["catalog"]["policy_0"]["filepath"]
     assert configured("test")["parameters"]["experiment"] == "test"
+
+
+@pytest.mark.parametrize("by", ["globals", "SELFIE_EXPERIMENT", "--params"])
+def test_methods_of_one_experiment_never_mix(by: str, monkeypatch: pytest.MonkeyPatch):
+    """Wherever the experiment's name comes from: paths, lock, checked parameters and MLflow's experiment have both."""
+    runtime = {"method": "spa"} | ({"experiment": "mine"} if by == "--params" else {})
+    if by == "SELFIE_EXPERIMENT":
+        monkeypatch.setenv("SELFIE_EXPERIMENT", "mine")
+    expected = "test_spa" if by == "globals" else "mine_spa"
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env="test", runtime_params=runtime) as session:
+        catalog = session.load_context().catalog
+        for name in ("policy_0", "iteration_1.pairs", "run_lock", "mlflow_journal", "summary"):
+            assert f"/{expected}/" in str(catalog.get(name)._describe()), name
+        hooks = {type(hook): hook for hook in HOOKS}
+        assert hooks[PreflightHooks].parameters.experiment == expected
+        assert hooks[MlflowHooks].parameters["experiment"] == expected
 
 
 def test_an_unknown_method_is_named_with_the_nearest():

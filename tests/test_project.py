@@ -21,6 +21,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from selfie.errors import ConfigurationError, DataError, ModelError
+from selfie.world.language import gold_reward
 
 PROJECT = Path(__file__).parents[1]
 
@@ -368,6 +369,21 @@ def test_a_missing_model_names_folder_and_remedy(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"smollm2-135m-instruct.*does not exist"):
         run("base", "seeding")
     assert not any(tmp_path.iterdir())
+
+
+def test_seeds_are_made_in_a_fresh_clone(tmp_path, monkeypatch):
+    """`make seeds` where no model is there yet: the preparation of `globals.yml` makes it first."""
+    monkeypatch.setenv("SELFIE_DATA", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    run("test", "seed_labelling")
+    lines = (tmp_path / "01_raw/test/seed_0/labelled_seeds.jsonl").read_text().splitlines()
+    pairs = [json.loads(line) for line in lines]
+    assert 0 < len(pairs) <= 16
+    assert all(gold_reward(p["prompt"], p["chosen"]) > gold_reward(p["prompt"], p["rejected"]) for p in pairs)
+    with KedroSession.create(PROJECT, env="base") as session:
+        session.load_context()
+        assert pipelines["seed_labelling"].inputs() >= {"gguf_model", "seed_prompts"}
+        assert "initial_model" not in pipelines["seed_labelling"].inputs()
 
 
 @pytest.mark.parametrize("env", ["base", "world", "paper", "test"])

@@ -39,7 +39,7 @@ class PreflightHooks:
         """Shapes the pipelines as the environment says and checks all parameters."""
         redact_logs()
         configuration = read_configuration(context.config_loader)
-        self.parameters = check_parameters(configuration["parameters"], context._runtime_params or {})
+        self.parameters = check_parameters(configuration["parameters"], context.config_loader.runtime_params or {})
         choose_shape(configuration["globals"], self.parameters)
         written = Path(context.project_path, configuration["globals"]["data"])
         self.data_folders = {Path(context.project_path, "data"), written}

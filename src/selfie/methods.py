@@ -13,7 +13,8 @@ class MethodConfigLoader(OmegaConfigLoader):
     """Lays a method's parameters over those of the files: ``kedro run --params method=spa_sr``.
 
     What ``--params`` says besides wins over the method. A method's runs get an experiment of their own,
-    EXPERIMENT_METHOD, unless ``--params experiment=…`` names one.
+    EXPERIMENT_METHOD, wherever EXPERIMENT comes from: methods never overwrite each other's results. ``runtime_params``
+    then hold the method's parameters and that name: whoever needs the run's parameters asks there, not the session.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -21,8 +22,9 @@ class MethodConfigLoader(OmegaConfigLoader):
         given = self.runtime_params or {}
         name = given.get("method")
         if name is not None:
-            experiment = {"experiment": f"{self['globals']['experiment']}_{name}"}
-            merged: Any = OmegaConf.to_container(OmegaConf.merge(experiment, self._method(str(name)), given))
+            experiment = given.get("experiment") or self["globals"]["experiment"]
+            named = {"experiment": f"{experiment}_{name}"}
+            merged: Any = OmegaConf.to_container(OmegaConf.merge(self._method(str(name)), given, named))
             self.runtime_params = merged
 
     def _method(self, name: str) -> dict[str, Any]:

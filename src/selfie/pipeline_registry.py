@@ -31,9 +31,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         + evaluation.create_leaderboard(list(rooms))
         + reporting.create_pipeline(list(rooms), shape.heldout)
     )
-    whole = preparation.create_pipeline(shape.preparation) + loop
+    prepared = preparation.create_pipeline(shape.preparation)
+    whole = prepared + loop
     stages = {stage: whole.only_nodes_with_tags(stage) for stage in STAGES} | {"seeding": rooms["seeding"]}
-    stages["seed_labelling"] = seeding.create_labelling()
+    stages["seed_labelling"] = prepared + seeding.create_labelling()
     stages["evaluate_outputs"] = create_stranger()
     if shape.model_outputs is not None:
         stages["evaluation"] = stages["evaluate_outputs"]

@@ -60,6 +60,11 @@ def requested() -> bool:
     return _requested.is_set()
 
 
+def request() -> None:
+    """As if SIGTERM had come: another process of the same work was asked to end."""
+    _requested.set()
+
+
 def end_with_the_parent() -> None:
     """From now on this process, a child of ``multiprocessing``, dies when its parent does, however that died."""
     parent = multiprocessing.parent_process()

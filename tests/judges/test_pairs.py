@@ -84,6 +84,17 @@ def test_pairs_weigh_as_their_margins_do():
     assert build_pairs(Dataset.from_list(rows), rewards)["weight"][:] == [1.0, 1.0]
 
 
+def test_rewards_that_fp32_can_not_tell_apart():
+    """The second sample is better by 3e-7 of 300, in both prompts: equal in fp32, where the first would be chosen."""
+    rows = [sample(prompt, token) for prompt, token in zip("aabb", range(10, 14), strict=True)]
+    rewards = torch.tensor([300.0, 300.0 + 3e-7, -300.0, -300.0 + 3e-7], dtype=torch.float64)
+    pairs = build_pairs(Dataset.from_list(rows), rewards, "margin")
+    assert pairs["chosen_ids"][:] == [[11, 1], [13, 1]]
+    assert pairs["margin"][:] == pytest.approx([3e-7, 3e-7], rel=1e-3)
+    assert pairs["probability"][:] == pytest.approx([0.5 + 3e-7 / 4] * 2, abs=1e-12)
+    assert pairs["weight"][:] == pytest.approx([1.0, 1.0])
+
+
 def test_gold_judge_follows_the_annotator():
     """The upper bound: whole plain sentences above half of one, whatever the log-probs say."""
     plain = "The sun is warm. The dog can run to the park and play with a ball."

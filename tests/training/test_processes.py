@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,9 +19,12 @@ import torch
 import torch.multiprocessing
 from datasets import load_from_disk
 from test_trainer import PLAIN, by_step, config, make_pairs, other_model
+from test_training_faults import SignalAt
 
 from selfie.checkpoints import Checkpoint
-from selfie.errors import ConfigurationError
+from selfie.datasets.commit import verify
+from selfie.errors import ConfigurationError, DivergenceError
+from selfie.termination import orderly_exit
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer
 
@@ -30,8 +34,8 @@ WINDOW, PERCENTILE = 36, 20.0
 TOKENS = {"batch_tokens": 64}  # of two to four pairs: processes have different numbers of micro-batches in a step
 
 
-def launch(function: Callable, processes: int, *arguments: Any) -> None:
-    """Calls ``function(rank, processes, *arguments)`` in as many processes and waits.
+def launch(function: Callable, processes: int, *arguments: Any, within: float = 240) -> None:
+    """Calls ``function(rank, processes, *arguments)`` in as many processes and waits, ``within`` seconds at most.
 
     They are forked from a server that has done the slow imports, and has none of pytest's threads.
     """
@@ -39,7 +43,7 @@ def launch(function: Callable, processes: int, *arguments: Any) -> None:
     running = torch.multiprocessing.start_processes(
         function, (processes, *arguments), processes, join=False, daemon=True, start_method="forkserver"
     )
-    end = time.monotonic() + 240
+    end = time.monotonic() + within
     while not running.join(timeout=5):
         if time.monotonic() > end:
             for process in running.processes:
@@ -170,3 +174,60 @@ def test_a_step_has_as_many_pairs_whatever_the_processes(tiny_checkpoint: Checkp
     """A micro-batch of 8 is the whole step: two processes take 4 each, where they would have made it a step of 16."""
     make_pairs(20).save_to_disk(str(tmp_path / "pairs"))
     launch(train_in_processes, 2, tmp_path, tiny_checkpoint)
+
+
+FAULTY = PLAIN.model_copy(update={"batch_size": 8, "checkpoint_steps": 100, **TOKENS})
+
+
+def train_to_an_error(rank: int, processes: int, folder: Path, checkpoint: Checkpoint) -> None:
+    """Leaves what the training raised."""
+    with process_group(rank, processes, folder / "store"):
+        pairs = load_from_disk(str(folder / "pairs"))
+        with pytest.raises(DivergenceError) as caught:
+            train(checkpoint, pairs, FAULTY, 0.1, 1, seed=0, workspace=folder / "work")
+        (folder / f"error_{rank}").write_text(str(caught.value))
+
+
+def train_under_a_signal(rank: int, processes: int, folder: Path, checkpoint: Checkpoint, store: str) -> None:
+    """The second process gets SIGTERM in the second step of three, if it gets there; leaves exit code or log."""
+    create = NoiseAwareTrainer.__init__
+
+    def with_signal(self, *args, **kwargs):
+        create(self, *args, **kwargs)
+        self.callback_handler.callbacks.insert(0, SignalAt(2))
+
+    if rank == 1 and store == "killed":
+        NoiseAwareTrainer.__init__ = with_signal  # type: ignore[method-assign]
+    with process_group(rank, processes, folder / store):
+        pairs = load_from_disk(str(folder / "pairs"))
+        try:
+            with orderly_exit():
+                _, log = train(checkpoint, pairs, FAULTY, 0.1, 1, seed=0, workspace=folder / "work")
+        except SystemExit as end:
+            log = end.code
+        (folder / f"{store}_{rank}.json").write_text(json.dumps(log))
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_all(tiny_checkpoint: Checkpoint, tmp_path: Path):
+    """One pair's weight is broken: both processes name it, and neither waits for the other."""
+    pairs = make_pairs(20)
+    pairs = pairs.add_column("weight", [float("nan") if row["pair"] == 7 else 1.0 for row in pairs])
+    pairs.save_to_disk(str(tmp_path / "pairs"))
+    launch(train_to_an_error, 2, tmp_path, tiny_checkpoint, within=60)
+    errors = [(tmp_path / f"error_{rank}").read_text() for rank in (0, 1)]
+    assert "pairs 7: the loss is not finite" in errors[0]
+    assert errors[1] == errors[0]
+    assert not (tmp_path / "work/policy").exists()
+
+
+def test_sigterm_to_one_process_stops_all_with_a_checkpoint(tiny_checkpoint: Checkpoint, tmp_path: Path):
+    """Both end as after SIGTERM, no policy is written, and the same command goes on from the checkpoint."""
+    make_pairs(24).save_to_disk(str(tmp_path / "pairs"))
+    launch(train_under_a_signal, 2, tmp_path, tiny_checkpoint, "killed", within=60)
+    assert [json.loads((tmp_path / f"killed_{rank}.json").read_text()) for rank in (0, 1)] == [128 + signal.SIGTERM] * 2
+    verify(tmp_path / "work/checkpoint-2")
+    assert not (tmp_path / "work/policy").exists()
+    launch(train_under_a_signal, 2, tmp_path, tiny_checkpoint, "resumed", within=60)
+    log = json.loads((tmp_path / "resumed_0.json").read_text())
+    assert [len(entries) for entries in by_step(log).values()] == [8, 8, 8]
+    assert sorted(entry["pair"] for entry in log) == list(range(24))

@@ -54,7 +54,7 @@ def test_only_what_is_missing_or_changed_runs(
     assert one == other  # the same language, model and seeds
     assert first["initial"]["fingerprint"] != first["seed_dpo"]["fingerprint"]
     experiments = {experiment.name for experiment in mlflow.MlflowClient(tracking).search_experiments()}
-    assert experiments >= {f"test_{method}_{SEED}" for method in METHODS}
+    assert experiments >= {f"test_{SEED}_{method}" for method in METHODS}
 
     files["initial"].unlink()  # as if the study had been killed before it took the result down
     (resumed,) = _run_seed(project, data, "test", SEED, ["initial"])

@@ -34,13 +34,14 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
     Raises:
         DataError: no prompt gives a pair.
     """
+    rewards = rewards.double()  # from here to the stored columns: in fp32 a close call's margin can turn round
     every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards)), np.int64).reshape(-1, 2)
     rows = every[every[:, 0] != every[:, 1]]
     if not len(rows):
         raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
     if len(rows) < len(every):
         logger.warning("%d prompts gave no pair: their samples are identical", len(every) - len(rows))
-    values = rewards.double().numpy()[rows]
+    values = rewards.numpy()[rows]
     margins = values[:, 0] - values[:, 1]
     weights = margin_weights(torch.from_numpy(margins)).numpy() if weighting == "margin" else np.ones_like(margins)
 
@@ -58,7 +59,7 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
                 "chosen_reward": values[here, 0],
                 "rejected_reward": values[here, 1],
                 "margin": margins[here],
-                "probability": [_probability(*both) for both in values[here].tolist()],
+                "probability": preference_probability(*torch.from_numpy(values[here]).unbind(dim=1)).numpy(),
                 "weight": weights[here],
             }
         )
@@ -69,15 +70,11 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
 def _best_and_worst(scored: Dataset, rewards: Tensor) -> Iterator[tuple[int, int]]:
     """Each prompt's rows of the highest and the lowest reward; the same row twice where their tokens are identical."""
     responses = scored.select_columns(["prompt_id", "response_ids"])
-    numbered = enumerate(zip(responses, map(float, rewards.numpy()), strict=True))
+    numbered = enumerate(zip(responses, rewards.tolist(), strict=True))
     for _, group in groupby(numbered, key=lambda item: item[1][0]["prompt_id"]):
         numbers, answered = zip(*group, strict=True)
         samples, values = zip(*answered, strict=True)
-        best, worst = best_and_worst(torch.tensor(values))
+        best, worst = best_and_worst(torch.tensor(values, dtype=torch.float64))
         if samples[best]["response_ids"] == samples[worst]["response_ids"]:
             worst = best
         yield numbers[best], numbers[worst]
-
-
-def _probability(chosen_reward: float, rejected_reward: float) -> float:
-    return float(preference_probability(torch.tensor(chosen_reward), torch.tensor(rejected_reward)))

@@ -22,7 +22,7 @@ from selfie.memory import free_memory
 from selfie.parameters import RewardModelParameters
 from selfie.precision import Arithmetic
 from selfie.training.checkpointing import Guard
-from selfie.training.settings import trainer_settings
+from selfie.training.settings import on_one_device, trainer_settings
 
 Answered = tuple[list[Message], str]
 """A conversation that ends with the user's turn, and the answer to it."""
@@ -139,11 +139,10 @@ def train_reward_model(
         lambda row: {s: row["messages"] + [_assistant(row[s])] for s in ("chosen", "rejected")},
         remove_columns=preferences.column_names,
     )
+    settings = trainer_settings(parameters, seed, workspace, mixed, parameters.micro_batch_size)
     trainer = RewardTrainer(
         model,
-        args=RewardConfig(
-            **trainer_settings(parameters, seed, workspace, mixed, parameters.micro_batch_size), save_strategy="no"
-        ),
+        args=on_one_device(RewardConfig(**settings, save_strategy="no")),
         train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[Guard()],

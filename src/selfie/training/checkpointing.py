@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather, gather_object
 from kedro.io import DatasetError
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfie import termination
@@ -51,18 +53,41 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 class Guard(TrainerCallback):
-    """No step is taken on gradients that are not finite; SIGTERM ends the training with a checkpoint."""
+    """No step is taken on losses or gradients that are not finite; SIGTERM ends the training with a checkpoint.
+
+    What happens to one process ends all of them, in the same step: one that stopped alone would leave the others
+    waiting for it for ever.
+    """
+
+    def __init__(self) -> None:
+        self.broken: set[int] = set()  # pairs of this process whose loss in this step is not finite
+
+    def examine(self, losses: Tensor, pairs: Sequence[int]) -> None:
+        """Remembers which of the pairs have a loss that is not finite, until the step's micro-batches are through."""
+        finite = losses.isfinite().tolist()
+        self.broken |= {pair for pair, is_finite in zip(pairs, finite, strict=True) if not is_finite}
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
+        """Raises DivergenceError in every process."""
+        workspace = Path(str(args.output_dir))
+        if _anywhere(bool(self.broken), args.device):
+            raise diverged("the loss", state.global_step, workspace, sorted(set(gather_object(list(self.broken)))))
         finite = [parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None]
-        if not torch.stack(finite).all():
-            raise diverged("the gradient", state.global_step, Path(str(args.output_dir)))
+        if _anywhere(not torch.stack(finite).all(), args.device):
+            raise diverged("the gradient", state.global_step, workspace)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if termination.requested():
+        """Saves and stops in every process if SIGTERM has come to one."""
+        if _anywhere(termination.requested(), args.device):
+            termination.request()
             control.should_save = control.should_training_stop = True
+
+
+def _anywhere(fact: bool, device: torch.device) -> bool:
+    """Whether it is so in any process of the training; all of them ask at the same point of the same step."""
+    return bool(gather(torch.tensor([fact], device=device)).any())
 
 
 def diverged(what: str, step: int, workspace: Path, pairs: Sequence[int] = ()) -> DivergenceError:

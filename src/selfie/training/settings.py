@@ -2,13 +2,26 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import PartialState
+from transformers import TrainingArguments
 
 from selfie.checkpoints import compute_device
 from selfie.errors import ConfigurationError
 from selfie.parameters import OptimizerParameters
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
+
+def on_one_device(arguments: Arguments) -> Arguments:
+    """A process trains on one device, the first that it sees; the others stay visible, for vLLM.
+
+    transformers would copy the model to all of them (``nn.DataParallel``), and TRL raises where it would. It sets
+    ``_n_gpu`` itself for a model that is spread over devices. Several devices take several processes.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def trainer_settings(

@@ -15,7 +15,7 @@ from selfie.parameters import TrainingParameters
 from selfie.precision import store_linear_in_bf16, trains_mixed
 from selfie.training.adapters import adapters, fitting, merged
 from selfie.training.checkpointing import newest_checkpoint
-from selfie.training.settings import trainer_settings
+from selfie.training.settings import on_one_device, trainer_settings
 from selfie.training.trainer import NoiseAwareTrainer
 
 
@@ -89,10 +89,12 @@ def _load_reference(start: Checkpoint, mixed: bool) -> PreTrainedModel:
 
 
 def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path, mixed: bool) -> DPOConfig:
-    return DPOConfig(
-        **trainer_settings(parameters, seed, workspace, mixed),
-        beta=beta,
-        remove_unused_columns=False,
-        save_strategy="steps",
-        save_steps=parameters.checkpoint_steps,
+    return on_one_device(
+        DPOConfig(
+            **trainer_settings(parameters, seed, workspace, mixed),
+            beta=beta,
+            remove_unused_columns=False,
+            save_strategy="steps",
+            save_steps=parameters.checkpoint_steps,
+        )
     )

@@ -39,7 +39,7 @@ from selfie.scoring.attention import share_prompts
 from selfie.scoring.rows import Rows, lay_out, stack
 from selfie.scoring.sequence_log_probs import response_hidden, response_log_probs
 from selfie.termination import finishing
-from selfie.training.checkpointing import Guard, NoLastCheckpoint, diverged, read_state, seal_checkpoint
+from selfie.training.checkpointing import Guard, NoLastCheckpoint, read_state, seal_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,8 @@ class NoiseAwareTrainer(DPOTrainer):
         self.outcomes: list[Tensor] = []  # of the step's micro-batches: loss, m, m̃ and z of each pair
         self.pair_log: list[dict[str, Any]] = []
         self.add_callback(NoLastCheckpoint())
-        self.add_callback(Guard())
+        self.guard = Guard()
+        self.add_callback(self.guard)
 
     def go_on_from(self, checkpoint: Path | None) -> None:
         """Trains to the end, from the beginning or from a sealed checkpoint as if nothing had happened."""
@@ -133,6 +134,7 @@ class NoiseAwareTrainer(DPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process adds its random state
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             state = {"detector_margins": list(self.detector.margins), "pair_log": self.pair_log}
@@ -227,9 +229,7 @@ class NoiseAwareTrainer(DPOTrainer):
         losses = self._losses(margin, flagged) * torch.tensor([pair.weight for pair in pairs], device=device)
         if self.parameters.nll_weight > 0:
             losses = losses + self.parameters.nll_weight * chosen_nll(log_probs[::2], self.mean_tokens)
-        if not losses.isfinite().all():
-            broken = [pair.number for pair, finite in zip(pairs, losses.isfinite().tolist(), strict=True) if not finite]
-            raise diverged("the loss", self.state.global_step, Path(self._get_output_dir(None)), broken)
+        self.guard.examine(losses, [pair.number for pair in pairs])
         columns = (losses, margin, detector_margin, flagged)
         self.outcomes.append(torch.stack([column.detach().float() for column in columns], dim=1))
         # Processes average their gradients, so each contributes its share of the step's sum times their number.

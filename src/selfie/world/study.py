@@ -82,9 +82,8 @@ def _run_seed(project: Path, data: Path, env: str, seed: int, methods: list[str]
                 if not prepared:
                     _session(project, env, "preparation", f"{env}_{seed}", seed=seed)
                     prepared = True
-                experiment = f"{env}_{method}_{seed}"
-                _session(project, env, "loop", experiment, method=method, seed=seed)
-            summary = json.loads((data / "08_reporting" / experiment / "summary.json").read_text())
+                _session(project, env, "loop", f"{env}_{seed}", method=method, seed=seed)
+            summary = json.loads((data / "08_reporting" / f"{env}_{seed}_{method}" / "summary.json").read_text())
             seconds = summary["wall_seconds"]  # of all attempts, if earlier ones were cut short
             record = {"method": method, "seed": seed, "fingerprint": fingerprint, "seconds": seconds}
             record["summary"] = summary
