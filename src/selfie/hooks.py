@@ -16,7 +16,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from selfie.configuration import check_datasets, check_paths, read_configuration
+from selfie.configuration import check_data_folder, check_datasets, check_paths, check_written, read_configuration
 from selfie.datasets.artefact import Artefact
 from selfie.datasets.lock import RunLock
 from selfie.failures import storage_error
@@ -29,6 +29,7 @@ from selfie.status import stage_of
 
 logger = logging.getLogger(__name__)
 KIB_PER_GIB = 2**20
+WRITTEN_BY_HOOKS = {"run_lock", "preparation_lock", "quarantine", "timings", "mlflow_journal"}
 
 
 class PreflightHooks:
@@ -41,6 +42,7 @@ class PreflightHooks:
         configuration = read_configuration(context.config_loader)
         self.parameters = check_parameters(configuration["parameters"], context.config_loader.runtime_params or {})
         choose_shape(configuration["globals"], self.parameters)
+        check_data_folder(str(configuration["globals"]["data"]))
         written = Path(context.project_path, configuration["globals"]["data"])
         self.data_folders = {Path(context.project_path, "data"), written}
 
@@ -48,6 +50,7 @@ class PreflightHooks:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Reads what the user brings and says what will run."""
         check_datasets(pipeline.datasets(), catalog)
+        check_written(pipeline.datasets() | {name for name in WRITTEN_BY_HOOKS if name in catalog}, catalog)
         check_paths(pipeline.datasets(), catalog, self.data_folders)
         rows = check_inputs(pipeline, catalog, self.parameters, current_shape().iterations)
         logger.info(announce(pipeline, catalog, self.parameters, rows))
