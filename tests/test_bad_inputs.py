@@ -165,6 +165,16 @@ def configured(kind: str, text: str) -> Callable[[Place], Any]:
     return lambda place: place.configure(kind, text)
 
 
+def globals_data(data: str) -> Callable[[Place], Any]:
+    """``data`` in the environment's ``globals.yml``."""
+
+    def make(place: Place) -> None:
+        path = place.folder / "conf/mine/globals.yml"
+        path.write_text(path.read_text().replace(f"data: {place.folder / 'data'}", f"data: {data}"))
+
+    return make
+
+
 def nothing(place: Place) -> None:
     """The bad input comes from the command line or the environment."""
 
@@ -303,6 +313,22 @@ CONFIGURATION = {
     "a path that climbs out": Bad(
         lambda place: place.catalog("01_raw/prompts.jsonl", "01_raw/../../conf/prompts.jsonl"),
         ("catalog, prompts", "leads out of"),
+    ),
+    "a bucket to write to": Bad(
+        globals_data("s3://bucket/prefix"), ("globals.yml, data", "s3://bucket/prefix", "name a local folder")
+    ),
+    "a bucket to write to, from the environment": Bad(
+        globals_data("${env:SELFIE_DATA}"),
+        ("SELFIE_DATA", "gs://bucket", "name a local folder"),
+        environment={"SELFIE_DATA": "gs://bucket"},
+    ),
+    "a bucket for a policy": Bad(
+        configured("catalog", "policy_1:\n  type: selfie.datasets.CheckpointDataset\n  filepath: s3://bucket/policy"),
+        ("catalog, policy_1", "s3://bucket/policy", "name a local folder"),
+    ),
+    "a bucket for the lock": Bad(
+        configured("catalog", "run_lock:\n  type: selfie.datasets.LockDataset\n  filepath: s3://bucket/.lock"),
+        ("catalog, run_lock", "s3://bucket/.lock", "name a local folder"),
     ),
     "a misspelt parameter": Bad(nothing, ("parameter betta", "did you mean beta?"), {"betta": 0.1}),
     "text for a number": Bad(nothing, ("parameter beta", "it is 'high'"), {"beta": "high"}),

@@ -18,6 +18,7 @@ from selfie.datasets import rows
 from selfie.datasets.commit import verify
 from selfie.runner import ContinuingRunner
 from selfie.status import status_table
+from selfie.training import trainer
 
 PROJECT = Path(__file__).parents[1]
 EXECUTED = "Running node"
@@ -253,4 +254,45 @@ def test_status_knows_what_is_half_done(data: Path, monkeypatch):
     assert "1/4 shards" in line
     assert "4/4 shards" in line
     changed = row(status(judging={"shard_rows": 8}), "iteration_1", "judging")
-    assert "shards" not in changed  # made in other batches: they do not count
+    assert "partial" not in changed  # made in other batches: they do not count
+
+
+def test_superseded_checkpoints_are_kept_until_the_training_is_done(data: Path, monkeypatch, caplog):
+    """A training dies after its checkpoint, one with another parameter before; the first goes on from where it was."""
+    caplog.set_level(logging.INFO)
+    seal = trainer.seal_checkpoint
+
+    def die(folder: Path, state: dict) -> None:
+        if os.environ["DIES"] == "after":
+            seal(folder, state)
+        raise KeyboardInterrupt
+
+    scratch = data / "06_models/test/.workspace_iteration_1/train_policy"
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "seal_checkpoint", die)
+        for dies, learning_rate in (("after", 1e-4), ("before", 3e-4)):
+            patch.setenv("DIES", dies)
+            with pytest.raises(KeyboardInterrupt):
+                go_on("training", training={"learning_rate": learning_rate})
+    assert "unfinished work from other inputs is kept until this is done: 2/4 optimiser steps, " in caplog.text
+    assert "superseded, kept: 2/4 optimiser steps, " in " ".join(status(training={"learning_rate": 3e-4}).split())
+    assert "partial 2/4 optimiser steps" in row(status(training={"learning_rate": 1e-4}), "iteration_1", "training")
+    go_on("training", training={"learning_rate": 1e-4})
+    assert "training goes on from checkpoint-2" in caplog.text
+    assert not scratch.exists()
+
+
+def test_a_finished_training_leaves_anothers_checkpoints(data: Path, monkeypatch):
+    """What is done with the old parameter is skipped; the unfinished training with the new one can still go on."""
+    seal = trainer.seal_checkpoint
+
+    def die(folder: Path, state: dict) -> None:
+        seal(folder, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "seal_checkpoint", die)
+        with pytest.raises(KeyboardInterrupt):
+            go_on("training", training={"learning_rate": 1e-4})
+    go_on()
+    assert "partial 2/4 optimiser steps" in row(status(training={"learning_rate": 1e-4}), "iteration_1", "training")

@@ -10,9 +10,12 @@ from kedro.io import DatasetError
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from selfie.datasets import AnnotationCacheDataset, LockDataset, WorkspaceDataset
+from selfie.datasets.artefact import Artefact
 from selfie.errors import ConfigurationError
 
 KINDS = ("globals", "methods", "parameters", "catalog", "mlflow", "credentials")
+WRITTEN = (Artefact, AnnotationCacheDataset, LockDataset, WorkspaceDataset)
 LONGEST = 400  # characters of another library's message
 UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError, TypeError, AttributeError)
 
@@ -66,6 +69,30 @@ def check_datasets(names: Iterable[str], catalog: Any) -> None:
             raise ConfigurationError(
                 f"catalog, {name}", problem, "see src/selfie/datasets for what it takes"
             ) from error
+
+
+def check_data_folder(data: str) -> None:
+    """Raises ConfigurationError where ``data`` of globals.yml is no local folder."""
+    _check_local("globals.yml, data (SELFIE_DATA)", data)
+
+
+def check_written(names: Iterable[str], catalog: Any) -> None:
+    """Raises ConfigurationError where a dataset that the project writes is not on a local disk.
+
+    What the user brings may be remote. A commit is a rename on a local file system: an address would be taken for the
+    name of a folder.
+    """
+    for name in sorted(names):
+        dataset = catalog.get(name)
+        if isinstance(dataset, WRITTEN):
+            path = str(catalog.config_resolver.resolve_pattern(name).get("filepath", ""))
+            _check_local(f"catalog, {name}", path)
+
+
+def _check_local(where: str, path: str) -> None:
+    if "://" in path:
+        problem = f"{path} is not a folder of this machine, where runs write and commit"
+        raise ConfigurationError(where, problem, "name a local folder; copy from or to the remote one outside of runs")
 
 
 def check_paths(names: Iterable[str], catalog: Any, folders: Iterable[Path]) -> None:

@@ -21,15 +21,20 @@ from selfie.parameter_use import PREFIX, parameters_used
 
 VOLATILE = {"timings"}  # measured while the run goes on: no reason to repeat anything
 SHOWN_REASONS = 3
+MIB = 2**20
 
 
 @dataclass(frozen=True)
 class State:
-    """How it stands with one node: ``reasons`` say why it is to run, ``partial`` what is committed of it."""
+    """How it stands with one node: ``reasons`` say why it is to run, ``partial`` what is committed of it.
+
+    ``superseded`` is unfinished work from other inputs, parameters or code that is kept.
+    """
 
     status: Literal["done", "stale", "missing"]
     reasons: tuple[str, ...] = ()
     partial: str | None = None
+    superseded: tuple[str, ...] = ()
 
     def why(self) -> str:
         """The reasons in one line."""
@@ -55,9 +60,10 @@ def examine(node: Node, catalog: CatalogProtocol) -> State:
     outputs = {name: catalog.get(name) for name in node.outputs}
     missing = [name for name, dataset in outputs.items() if dataset is None or not dataset.exists()]
     workspace = workspace_of(node, catalog, provenance)
+    partial = progress(workspace[1]) if workspace else None
+    kept = tuple(superseded(workspace[1]).values()) if workspace else ()
     if missing:
-        partial = progress(workspace[1]) if workspace else None
-        return State("missing", tuple(f"{name} is not there" for name in missing), partial)
+        return State("missing", tuple(f"{name} is not there" for name in missing), partial, kept)
     reasons: dict[str, None] = {}
     for name, dataset in outputs.items():
         record = dataset.made_from() if isinstance(dataset, Artefact) else None
@@ -69,8 +75,8 @@ def examine(node: Node, catalog: CatalogProtocol) -> State:
         if lack is not None:
             reasons[f"{name}: {lack}"] = None
     if not reasons:
-        return State("done")
-    return State("stale", tuple(reasons), progress(workspace[1]) if workspace else None)
+        return State("done", superseded=kept)
+    return State("stale", tuple(reasons), partial, kept)
 
 
 def workspace_of(node: Node, catalog: CatalogProtocol, provenance: Mapping[str, Any]) -> tuple[str, Path] | None:
@@ -94,6 +100,17 @@ def progress(workspace: Path) -> str | None:
         last = max(states, key=lambda state: state["global_step"])
         parts.append(f"{last['global_step']}/{last['max_steps']} optimiser steps")
     return ", ".join(parts) or None
+
+
+def superseded(workspace: Path) -> dict[Path, str]:
+    """Workspaces of the same node that hold work from another provenance: what there is of it, and how large it is."""
+    found = {}
+    for other in sorted(workspace.parent.glob("*")):
+        there = progress(other) if other != workspace else None
+        if there is not None:
+            size = sum(file.stat().st_size for file in other.rglob("*") if file.is_file())
+            found[other] = f"{there}, {size / MIB:,.1f} MiB"
+    return found
 
 
 def _differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

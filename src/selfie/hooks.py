@@ -16,11 +16,11 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from selfie.configuration import check_datasets, check_paths, read_configuration
+from selfie.configuration import check_data_folder, check_datasets, check_paths, check_written, read_configuration
 from selfie.datasets.artefact import Artefact
 from selfie.datasets.lock import RunLock
 from selfie.failures import storage_error
-from selfie.freshness import progress, provenance_of, workspace_of
+from selfie.freshness import provenance_of, superseded, workspace_of
 from selfie.preflight import announce, check_inputs, check_parameters
 from selfie.redaction import redact_logs
 from selfie.reporting.tables import print_table, terminal_table
@@ -29,6 +29,7 @@ from selfie.status import stage_of
 
 logger = logging.getLogger(__name__)
 KIB_PER_GIB = 2**20
+WRITTEN_BY_HOOKS = {"run_lock", "preparation_lock", "quarantine", "timings", "mlflow_journal"}
 
 
 class PreflightHooks:
@@ -41,6 +42,7 @@ class PreflightHooks:
         configuration = read_configuration(context.config_loader)
         self.parameters = check_parameters(configuration["parameters"], context.config_loader.runtime_params or {})
         choose_shape(configuration["globals"], self.parameters)
+        check_data_folder(str(configuration["globals"]["data"]))
         written = Path(context.project_path, configuration["globals"]["data"])
         self.data_folders = {Path(context.project_path, "data"), written}
 
@@ -48,6 +50,7 @@ class PreflightHooks:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Reads what the user brings and says what will run."""
         check_datasets(pipeline.datasets(), catalog)
+        check_written(pipeline.datasets() | {name for name in WRITTEN_BY_HOOKS if name in catalog}, catalog)
         check_paths(pipeline.datasets(), catalog, self.data_folders)
         rows = check_inputs(pipeline, catalog, self.parameters, current_shape().iterations)
         logger.info(announce(pipeline, catalog, self.parameters, rows))
@@ -94,7 +97,8 @@ class ProvenanceHooks:
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> dict[str, Any] | None:
         """Hands the record to the outputs, and to the node a workspace of its own.
 
-        Work that an earlier run left there for other inputs, parameters or code is dropped.
+        Unfinished work that an earlier run left there for other inputs, parameters or code is kept until the outputs
+        are committed: who sets the parameter back before that goes on from it.
         """
         self.unsaved = set(node.outputs)
         self.scratch = None
@@ -107,17 +111,16 @@ class ProvenanceHooks:
         if workspace is None:
             return None
         name, folder = workspace
-        for other in folder.parent.glob("*"):
-            if other != folder:
-                logger.info("%s: dropped what was half done from other inputs (%s)", node.name, progress(other))
-                shutil.rmtree(other)
+        for other, there in superseded(folder).items():
+            logger.info("%s: unfinished work from other inputs is kept until this is done: %s", node.name, there)
+            logger.debug("kept in %s", other)
         folder.mkdir(parents=True, exist_ok=True)
         self.scratch = folder.parent
         return {name: folder}
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        """Once all outputs are committed, the scratch has served."""
+        """Once all outputs are committed, the scratch has served, that of superseded work too."""
         self.unsaved.discard(dataset_name)
         if not self.unsaved and self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)

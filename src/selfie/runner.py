@@ -52,7 +52,7 @@ class ContinuingRunner(SequentialRunner):
                 state = examine(node, catalog)
                 if state.status == "done":
                     skipped.append(node)
-                    self._clear(node, catalog)
+                    _remove_scratch(node, catalog)
                     continue
                 partial = f" ({state.partial} are committed)" if state.partial else ""
                 logger.info("%d/%d %s: %s%s", number, len(pipeline.nodes), node.name, state.why(), partial)
@@ -65,17 +65,19 @@ class ContinuingRunner(SequentialRunner):
     def _forget(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         for node in pipeline.nodes:
             with _alone(node, catalog):
-                self._clear(node, catalog)
+                _remove_scratch(node, catalog, superseded=True)
                 for name in node.outputs:
                     dataset: Any = catalog.get(name)
                     if isinstance(dataset, Artefact):
                         dataset.forget()
 
-    def _clear(self, node: Node, catalog: CatalogProtocol) -> None:
-        """A run killed right after the commit has left the node's scratch."""
-        workspace = workspace_of(node, catalog, provenance_of(node, catalog))
-        if workspace is not None:
-            shutil.rmtree(workspace[1].parent, ignore_errors=True)
+
+def _remove_scratch(node: Node, catalog: CatalogProtocol, superseded: bool = False) -> None:
+    """A run killed right after the commit has left the node's scratch; ``superseded``: of other provenances too."""
+    workspace = workspace_of(node, catalog, provenance_of(node, catalog))
+    if workspace is not None:
+        folder = workspace[1].parent if superseded else workspace[1]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _alone(node: Node, catalog: CatalogProtocol) -> AbstractContextManager[None]:

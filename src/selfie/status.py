@@ -1,6 +1,7 @@
 """``kedro status``: how far each stage of each room is."""
 
 from collections import Counter
+from dataclasses import replace
 
 from kedro.framework.project import pipelines
 from kedro.io import CatalogProtocol
@@ -17,7 +18,8 @@ COLOURS = {"done": "green", "stale": "yellow", "partial": "cyan", "missing": "re
 def status_table(catalog: CatalogProtocol) -> Table:
     """One row a room and stage: done, stale (why), partial (how far) or missing.
 
-    A step counts as stale, too, if it will get other inputs because a step before it has to run.
+    A step counts as stale, too, if it will get other inputs because a step before it has to run. Unfinished work from
+    other parameters is listed with its size.
     """
     whole = pipelines["__default__"]
     _set_aside(catalog)
@@ -27,7 +29,7 @@ def status_table(catalog: CatalogProtocol) -> Table:
         state = examine(node, catalog)
         waits = sorted(due & set(node.inputs))
         if state.status == "done" and waits:
-            state = State("stale", tuple(f"{name} will be made anew" for name in waits))
+            state = replace(state, status="stale", reasons=tuple(f"{name} will be made anew" for name in waits))
         if state.status != "done":
             due |= set(node.outputs)
         stages.setdefault((node.namespace or "", stage_of(node)), {})[node] = state
@@ -37,7 +39,9 @@ def status_table(catalog: CatalogProtocol) -> Table:
         word, why = _together(states)
         if stage == "judging" and not why:
             why = _agreement(room, catalog)
-        table.add_row(room or "–", stage, f"[{COLOURS[word.split()[0]]}]{word}[/]", why)
+        notes = [why] if why else []
+        notes += [f"superseded, kept: {work}" for state in states.values() for work in state.superseded]
+        table.add_row(room or "–", stage, f"[{COLOURS[word.split()[0]]}]{word}[/]", "; ".join(notes))
     return table
 
 
