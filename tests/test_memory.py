@@ -19,20 +19,21 @@ from datasets import Dataset
 from selfie.bench import scale
 from selfie.checkpoints import Checkpoint
 from selfie.datasets.rows import RowsDataset
-from selfie.datasets.shards import Shards
-from selfie.parameters import GenerationParameters, JudgingParameters
+from selfie.parameters import GenerationParameters, JudgingParameters, PrecisionParameters
 from selfie.pipelines.diagnostics.nodes import choose_examples, rejudge_pairs
 from selfie.pipelines.evaluation.nodes import audit_pairs
 from selfie.pipelines.generation.nodes import generate_responses, split_prompts
-from selfie.pipelines.judging.nodes import judge_responses, score_responses
+from selfie.pipelines.judging.nodes import judge_responses, measure_precision, score_responses
 from selfie.pipelines.seeding.nodes import tokenize_pairs
-from selfie.training.pairs import add_human_pairs, with_reference
+from selfie.training.pairs import add_human_pairs
 
 FEW, MANY = 256, 1024  # rows
 SHARD_ROWS = 128
 BYTES_A_ROW = 400  # numbers, and what a shard takes (some 20 KB); the rows themselves are several thousand each
 POOLS: list[pyarrow.MemoryPool] = []  # a pool must outlive its buffers
 TEXT = " ".join(["w00"] * 60)
+PRECISION = PrecisionParameters()
+CHOSEN = {"scoring": "float32"}
 JUDGING = JudgingParameters(judge="logit", length="neutral", batch_tokens=8192, shard_rows=SHARD_ROWS)
 GENERATION = GenerationParameters(
     engine="transformers",
@@ -77,7 +78,6 @@ def pairs(rows: int) -> Dataset:
                 },
                 **{f"{side}_ids": [5 + k] * 20 + [1] for k, side in enumerate(("chosen", "rejected"))},
                 **{side: TEXT + side for side in ("chosen", "rejected")},
-                **{f"reference_{side}_log_prob": -20.0 for side in ("chosen", "rejected")},
                 **{"margin": n / rows, "probability": 0.6, "weight": 1.0},
             }
             for n in range(rows)
@@ -105,15 +105,21 @@ def split(model: Checkpoint, folder: Path, asked: Dataset) -> Dataset:
 
 def generate(model: Checkpoint, folder: Path, asked: Dataset) -> Dataset:
     asked = asked.add_column("iteration", [1] * len(asked))
-    return generate_responses(asked, model, folder, GENERATION, 128, 0)
+    return generate_responses(asked, model, folder, GENERATION, PRECISION, 128, 0)
 
 
 def score(model: Checkpoint, folder: Path, drawn: Dataset) -> Dataset:
-    return score_responses(drawn.remove_columns(["policy_log_prob", "initial_log_prob"]), model, model, folder, JUDGING)
+    drawn = drawn.remove_columns(["policy_log_prob", "initial_log_prob"])
+    return score_responses(drawn, model, model, CHOSEN, folder, JUDGING)
+
+
+def choose(model: Checkpoint, folder: Path, drawn: Dataset) -> Dataset:
+    measure_precision(drawn, model, model, JUDGING, PRECISION)
+    return drawn
 
 
 def judge(model: Checkpoint, folder: Path, scored: Dataset) -> Dataset:
-    return judge_responses(scored, folder, JUDGING, 0.1, None)
+    return judge_responses(scored, folder, JUDGING, PRECISION, 0.1, None)
 
 
 def tokenize(model: Checkpoint, folder: Path, human: Dataset) -> Dataset:
@@ -121,12 +127,11 @@ def tokenize(model: Checkpoint, folder: Path, human: Dataset) -> Dataset:
 
 
 def replay(model: Checkpoint, folder: Path, human: Dataset) -> Dataset:
-    scored = with_reference(human.remove_columns("weight"), model, 8192, Shards(folder, SHARD_ROWS))
-    return add_human_pairs(human, scored)
+    return add_human_pairs(human, human.remove_columns("weight"), times=1)
 
 
 def rejudge(model: Checkpoint, folder: Path, labelled: Dataset, scored: Dataset) -> Dataset:
-    return rejudge_pairs(labelled.select(range(16)), scored, model, JUDGING, 0.1, 0)
+    return rejudge_pairs(labelled.select(range(16)), scored, model, CHOSEN, JUDGING, 0.1, 0)
 
 
 def diagnose(model: Checkpoint, folder: Path, labelled: Dataset, entries: Dataset) -> Dataset:
@@ -144,6 +149,7 @@ Make = Callable[[int], Dataset]
     [
         (split, [prompts]),
         (generate, [prompts]),
+        (choose, [responses]),
         (score, [responses]),
         (judge, [responses]),
         (tokenize, [preferences]),

@@ -168,12 +168,17 @@ def test_elsewhere_it_is_asked_in_english():
 def test_the_graph_has_what_the_method_needs():
     plain, replaying, rewarded = graph(), graph(method="selfie"), graph(method="reward_model")
     assert set(plain) == {"", "initial", "seeding", "iteration_1", "iteration_2"}
-    for room in ("iteration_1", "iteration_2"):
-        assert replaying[room] == plain[room] | {"score_replayed"}
-        assert rewarded[room] == plain[room]
-    assert "score_replayed" not in plain["seeding"] | replaying["seeding"]
-    assert rewarded[""] == plain[""] | {"fit_reward_model"}
-    assert replaying[""] == plain[""]
+    assert replaying == plain
+    assert rewarded == plain | {"": plain[""] | {"fit_reward_model"}}
+
+
+def test_the_humans_pairs_are_trained_on_where_the_method_says_so():
+    def inputs(method: str) -> set[str]:
+        graph(method=method)
+        (node,) = (n for n in pipelines["iteration_1"].nodes if n.name == "iteration_1.train_policy")
+        return set(node.inputs)
+
+    assert inputs("selfie") == inputs("spa") | {"seeding.pairs"}
 
 
 @pytest.mark.parametrize(("judge", "model"), [("llm", "policy_1"), ("reward_model", "reward_model"), ("gold", None)])

@@ -59,8 +59,6 @@ def test_best_and_worst_of_four_by_hand():
         "rejected": "answer 13",
         "chosen_ids": [11, 1],
         "rejected_ids": [13, 1],
-        "reference_chosen_log_prob": -30.0,
-        "reference_rejected_log_prob": -9.0,
         "weight": 1.0,
     }
 

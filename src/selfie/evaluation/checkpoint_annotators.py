@@ -30,7 +30,7 @@ class LocalAnnotator:
 
     minds_order = True
 
-    def __init__(self, checkpoint: Checkpoint, prompt: JudgePrompt, arithmetic: Arithmetic):
+    def __init__(self, checkpoint: Checkpoint, prompt: JudgePrompt, arithmetic: Arithmetic = Arithmetic.FLOAT32):
         self.checkpoint, self.prompt, self.arithmetic = checkpoint, prompt, arithmetic
         self.name = checkpoint.source
         self.identity = {"local": model_content(checkpoint), "in": str(arithmetic), **prompt_identity(prompt)}
@@ -54,7 +54,7 @@ class RewardModelAnnotator:
 
     minds_order = False
 
-    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic):
+    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic = Arithmetic.FLOAT32):
         self.checkpoint, self.arithmetic = checkpoint, arithmetic
         self.name = checkpoint.source
         self.identity = {"reward_model": model_content(checkpoint), "in": str(arithmetic)}

@@ -126,11 +126,11 @@ def _interval(part: int, whole: int) -> list[float] | None:
 
 def _sample(responses: Dataset, share: float) -> Dataset:
     """The responses of prompts that are spread evenly over all."""
-    rows = [list(group) for _, group in groupby(range(len(responses)), key=responses["prompt_id"].__getitem__)]
-    pairs = max(1, sum(len(group) * (len(group) - 1) // 2 for group in rows) / len(rows))
-    wanted = min(len(rows), max(FEWEST_PROMPTS, min(round(PAIRS / pairs), round(share * len(rows)))))
-    chosen = np.linspace(0, len(rows) - 1, wanted).round().astype(int)
-    return responses.select([row for number in chosen for row in rows[number]])
+    samples = np.fromiter((sum(1 for _ in group) for _, group in groupby(responses["prompt_id"])), np.int64)
+    first, pairs = samples.cumsum() - samples, max(1.0, (samples * (samples - 1) / 2).mean())
+    wanted = min(len(samples), max(FEWEST_PROMPTS, min(round(PAIRS / pairs), round(share * len(samples)))))
+    chosen = np.linspace(0, len(samples) - 1, wanted).round().astype(int)
+    return responses.select(np.concatenate([first[number] + np.arange(samples[number]) for number in chosen]))
 
 
 def _differences(
