@@ -6,8 +6,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,37 +84,6 @@ def other_run(tmp_path: Path) -> Iterator[int]:
     yield child
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-
-
-PARENT = """
-import multiprocessing
-import time
-
-from selfie.termination import end_with_the_parent
-
-
-def work():
-    end_with_the_parent()
-    print("child", multiprocessing.current_process().pid, flush=True)
-    time.sleep(600)
-
-
-if __name__ == "__main__":
-    multiprocessing.get_context("spawn").Process(target=work, daemon=True).start()
-    time.sleep(600)
-"""
-
-
-def test_the_engine_of_a_killed_run_ends(tmp_path: Path):
-    """It asks nothing of its connection while it samples; a SIGKILL leaves the parent no time to say good-bye."""
-    (tmp_path / "parent.py").write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = psutil.Process(int(parent.stdout.readline().split()[1]))
-    parent.kill()
-    parent.wait()
-    child.wait(timeout=10)
-    parent.stdout.close()
 
 
 def test_a_second_run_refuses_and_names_the_first(tmp_path: Path, other_run: int):

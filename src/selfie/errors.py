@@ -56,3 +56,9 @@ class MemoryExhaustedError(UserError):
     """Not even one row fits."""
 
     exit_code = 6
+
+
+class EngineError(UserError):
+    """The engine's process died or fell silent."""
+
+    exit_code = 7

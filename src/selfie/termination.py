@@ -1,11 +1,6 @@
-"""SIGTERM: whatever is committed stays, training adds a checkpoint, and the process ends within ten seconds.
-
-A process that works for another ends with it.
-"""
+"""SIGTERM: whatever is committed stays, training adds a checkpoint, and the process ends within ten seconds."""
 
 import logging
-import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -63,18 +58,6 @@ def requested() -> bool:
 def request() -> None:
     """As if SIGTERM had come: another process of the same work was asked to end."""
     _requested.set()
-
-
-def end_with_the_parent() -> None:
-    """From now on this process, a child of ``multiprocessing``, dies when its parent does, however that died."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(EXIT_CODE)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:

@@ -1,10 +1,14 @@
 """The vLLM engine for real, where the extra is installed."""
 
 import importlib.util
+import json
+import shutil
+from pathlib import Path
 
 import psutil
 import pytest
 
+from selfie.checkpoints import Checkpoint
 from selfie.generation.engine import Request, Sampling, open_engine
 
 pytestmark = pytest.mark.skipif(
@@ -26,6 +30,22 @@ def test_token_ids_in_token_ids_out_and_no_process_left(vllm_checkpoint):
     assert all(response.token_ids[-1] == eos for response in stopped)
     cut = [response for response in responses if response.finish_reason == "length"]
     assert all(len(response.token_ids) == 40 and eos not in response.token_ids for response in cut)
+
+
+def test_the_models_own_settings_change_nothing_and_every_stop_token_ends(vllm_checkpoint, tmp_path: Path):
+    """A generation_config with a penalty that would forbid repetition, and a second end-of-sequence token."""
+    folder = shutil.copytree(vllm_checkpoint.source, tmp_path / "model")
+    eos, second = vllm_checkpoint.load_tokenizer().eos_token_id, 9
+    (folder / "generation_config.json").write_text(
+        json.dumps({"repetition_penalty": 1e6, "eos_token_id": [eos, second]})
+    )
+    requests = [Request([5, 6, 7], seed=i) for i in range(200)]
+    with open_engine("vllm", Checkpoint(str(folder)), batch_tokens=1, max_length=64) as engine:
+        responses = engine.generate(requests, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40))
+    ends = {response.token_ids[-1] for response in responses if response.finish_reason == "stop"}
+    assert ends == {eos, second}
+    assert not any(token in (eos, second) for response in responses for token in response.token_ids[:-1])
+    assert sum(len(set(response.token_ids)) < len(response.token_ids) for response in responses) > 50
 
 
 def test_more_prompts_than_one_step_has_room_for(vllm_checkpoint):

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from selfie.checkpoints import Checkpoint
 from selfie.errors import ConfigurationError
 from selfie.precision import Arithmetic
+from selfie.stop_tokens import stop_token_ids
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def open_engine(
     if choose_engine(name) == "vllm":
         from selfie.generation.vllm_engine import VllmEngine
 
-        engine = VllmEngine(checkpoint, max_length, tokens, dtype=str(arithmetic))
+        stops = stop_token_ids(checkpoint, checkpoint.load_tokenizer())
+        engine = VllmEngine(checkpoint, max_length, tokens, str(arithmetic), stops)
     else:
         from selfie.generation.transformers_engine import TransformersEngine
 
