@@ -60,7 +60,8 @@ def lossy_tokenizer() -> PreTrainedTokenizerFast:
         pad_token="<pad>",
         eos_token="<eos>",
         additional_special_tokens=["<user>", "<assistant>"],
-        chat_template="{% for m in messages %}<user>{{ m['content'] }}{% endfor %}<assistant>",
+        chat_template="{% for m in messages %}<user>{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}",
     )
 
 
