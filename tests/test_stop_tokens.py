@@ -1,13 +1,17 @@
 """Which tokens end a response."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from selfie.checkpoints import Checkpoint
 from selfie.errors import ModelError
+from selfie.generation.engine import Sampling
+from selfie.generation.sample import sample_responses
 from selfie.stop_tokens import stop_token_ids
 from selfie.world.language import CHAT_TEMPLATE, make_tokenizer
 
@@ -40,6 +44,18 @@ def test_a_file_may_name_none(checkpoint: Checkpoint):
     write(checkpoint, "config", None)
     (Path(checkpoint.source) / "generation_config.json").write_text("{}")
     assert stop_token_ids(checkpoint, make_tokenizer()) == [make_tokenizer().eos_token_id]
+
+
+def test_the_token_that_ends_a_response_is_not_in_its_text(tiny_checkpoint: Checkpoint, tmp_path: Path):
+    """Words 40 to 59 end a response here: its ids hold one, its text none."""
+    stopping = Checkpoint(str(shutil.copytree(tiny_checkpoint.source, tmp_path / "model")))
+    write(stopping, "generation_config", [*range(40, 60)])
+    prompts = Dataset.from_list([{"prompt_id": "p", "messages": [{"role": "user", "content": "t0a"}]}])
+    how = {"engine": "transformers", "batch_tokens": 4000, "max_length": 64, "purpose": "test", "seed": 0}
+    rows = sample_responses(stopping, prompts, 20, Sampling(1.0, 1.0, 12), **how)
+    words = set(make_tokenizer().convert_ids_to_tokens(list(range(40, 60))))
+    assert sum(row["response_ids"][-1] in range(40, 60) for row in rows) > 5
+    assert not any(words & set(row["response"].split()) for row in rows)
 
 
 @pytest.mark.parametrize("value", ["</s>", [1, None], 1.5, True, {"id": 1}])

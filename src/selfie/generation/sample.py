@@ -77,7 +77,9 @@ def sample_responses(
             seeds = (derive_seed(seed, purpose, row["prompt_id"], row["sample"]) for row in rows)
             requests = [Request(row["prompt_ids"], own) for row, own in zip(rows, seeds, strict=True)]
             responses = opened[0].generate(requests, sampling)
-            texts = tokenizer.batch_decode([r.token_ids for r in responses], skip_special_tokens=True)
+            # What ends a response is no part of its text, even where the tokenizer takes it for a word.
+            said = [r.token_ids[: len(r.token_ids) - (r.finish_reason == "stop")] for r in responses]
+            texts = tokenizer.batch_decode(said, skip_special_tokens=True)
             return Dataset.from_list(
                 [
                     {**row, "response": text, "response_ids": r.token_ids, "finish_reason": r.finish_reason}
