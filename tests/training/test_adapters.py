@@ -1,6 +1,7 @@
 """LoRA: only adapters are trained, the frozen weights are the reference, and the policy comes out merged."""
 
 import logging
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from selfie.checkpoints import Checkpoint
 from selfie.errors import ConfigurationError
 from selfie.scoring.sequence_log_probs import response_hidden
 from selfie.training import trainer
+from selfie.training.adapters import merged
 from selfie.training.train import train
 
 LORA = PARAMETERS.model_copy(update={"lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-2})
@@ -104,6 +106,24 @@ def test_the_reference_is_the_model_without_its_adapters(
     train(tiny_checkpoint, pairs, LORA, BETA, 1, seed=5, workspace=tmp_path)
     assert compared
     assert all(compared)
+
+
+def test_merging_copies_one_matrix_at_a_time(tiny_checkpoint: Checkpoint, trained, monkeypatch):
+    """At 7B a copy of all of them would be another 28 GB. Two may be alive: the last one's, and the next."""
+    copies: list[weakref.ref[torch.Tensor]] = []
+    alive = []
+    clone = torch.Tensor.clone
+
+    def counted(self: torch.Tensor, **options) -> torch.Tensor:
+        copy = clone(self, **options)
+        copies.append(weakref.ref(copy))
+        alive.append(sum(copy() is not None for copy in copies))
+        return copy
+
+    monkeypatch.setattr(torch.Tensor, "clone", counted)
+    merged(tiny_checkpoint, Path(trained[0].source).parent / "adapters")
+    assert len(copies) >= 2 * 7  # two layers, seven matrices each
+    assert max(alive) <= 2
 
 
 def test_a_model_that_takes_no_adapters(mamba: Checkpoint, pairs, tmp_path: Path):

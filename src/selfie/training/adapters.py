@@ -1,13 +1,14 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685): a training's, merged before any other stage sees its policy."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
 from selfie.checkpoints import Checkpoint
@@ -54,31 +55,46 @@ def merged(start: Checkpoint, folder: Path) -> PreTrainedModel:
     weights, has seen in full: a warning says so. Also where layers have no adapters, as the experts of some models.
     """
     model: Any = PeftModel.from_pretrained(start.load_model(torch.float32, torch.device("cpu")), folder)
-    before = {name: weight.clone() for name, weight in _matrices(model.get_base_model()).items()}
-    merged_model = model.merge_and_unload()
-    _check(before, _matrices(merged_model))
-    return merged_model
+    weights = sum(matrix.numel() for matrix in _matrices(model.get_base_model()))
+    _check(_merge_layers(model), weights)
+    return model.unload()  # the adapters' shells: what they held is merged
 
 
-def _matrices(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The weights that adapters are meant for, by their names without them."""
+def _merge_layers(model: PeftModel) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Merges one layer at a time and yields its weights before and after: memory holds one copy of one matrix."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        weight = layer.get_base_layer().weight.detach()
+        before = weight.clone()
+        layer.merge()
+        yield before, weight
+
+
+def _matrices(model: PreTrainedModel) -> list[torch.Tensor]:
+    """The weights that adapters are meant for."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     outside = {id(layer.weight) for layer in ends if layer is not None}
-    return {
-        name.replace(".base_layer", ""): weight.detach()
+    return [
+        weight
         for name, weight in model.named_parameters()
         if weight.ndim > 1 and id(weight) not in outside and "lora_" not in name
-    }
+    ]
 
 
-def _check(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
-    adapted = squares = kept = 0.0
-    for name, weight in before.items():
-        change = after[name] - weight
-        adapted += change.numel() if change.any() else 0
+def _check(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], weights: int) -> None:
+    """Says how much of a training's change bf16 keeps, and warns where that is little.
+
+    Args:
+        pairs: fp32 matrices before and after the training, one pair at a time.
+        weights: how many there are in all matrices that could have changed.
+    """
+    changed = squares = kept = 0.0
+    for before, after in pairs:
+        change = after - before
+        changed += change.numel() if change.any() else 0
         squares += float(change.square().sum())
-        kept += float((change * (after[name].bfloat16().float() - weight.bfloat16().float())).sum())
-    adapted, kept = adapted / sum(map(torch.numel, before.values())), kept / squares if squares else 0.0
+        kept += float((change * (after.bfloat16().float() - before.bfloat16().float())).sum())
+    adapted, kept = changed / weights, kept / squares if squares else 0.0
     logger.info("adapters changed %.0f%% of the weights of the layers; bf16 keeps %.0f%%", 100 * adapted, 100 * kept)
     if adapted < ENOUGH:
         logger.warning("%.0f%% of the layers' weights have no adapters, such as experts", 100 * (1 - adapted))
