@@ -68,3 +68,19 @@ def test_equal_weights_give_equal_log_probs(tiny_checkpoint: Checkpoint, make_ch
     )
     assert (ours == theirs).all()
     assert ours.std() > 0.1
+
+
+def test_what_bf16_keeps_of_a_training(caplog: pytest.LogCaptureFixture):
+    """Above 1.0 the next bf16 number is 1 + 1/128: a step of 1/128 survives, one of 1/1024 comes to nothing.
+
+    Half of the numbers take each step: ⟨c, d⟩ / ⟨d, d⟩ = 64 / 65, and the noise |c − d| / |d| is 1 / √65.
+    """
+    before = torch.ones(2, 64)
+    after = before + torch.tensor([[1 / 128], [1 / 1024]])
+    still = torch.zeros(10)
+    with caplog.at_level("INFO"):
+        assert precision.report_cast([(before, after), (still, still)]) == 128
+    assert "bf16 keeps 98% of what was trained and adds noise of 0.12 times the change" in caplog.text
+    caplog.clear()
+    precision.report_cast([(before, before + 1 / 1024)])
+    assert "keeps 0% of what was trained: set precision.sampling" in caplog.text

@@ -6,7 +6,9 @@ Training computes policy, reference and noise detector in one arithmetic (``prec
 micro-batch: equal weights give a margin of exactly zero.
 """
 
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -14,6 +16,8 @@ import torch
 
 from selfie.checkpoints import Checkpoint, compute_device
 
+logger = logging.getLogger(__name__)
+KEPT_ENOUGH = 0.9
 SMALL_MODEL = 10_000_000  # weights; below, bf16 saves no time worth having
 
 
@@ -85,6 +89,38 @@ def multiplies_bf16(device: torch.device) -> bool:
 def _bf16_saves_time(checkpoint: Checkpoint) -> bool:
     weights = checkpoint.weights()
     return multiplies_bf16(compute_device()) and (weights is None or weights >= SMALL_MODEL)
+
+
+def report_cast(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> int:
+    """Logs what a policy that was trained in float32 loses in bf16, and warns where that is a tenth of the change.
+
+    Of the weights' change d and what bf16 makes of it, c = bf16(after) − bf16(before): the share that survives,
+    ⟨c, d⟩ / ⟨d, d⟩, and the noise over the signal, |c − d| / |d|. Noise alone may be large and harmless, as it points
+    nowhere: what it does to the policy is measured on its samples (``sampling_kl``).
+
+    Args:
+        pairs: float32 weights before and after the training, tensor by tensor.
+
+    Returns:
+        How many numbers are in the tensors that changed.
+    """
+    changed = squares = kept = noise = 0.0
+    for before, after in pairs:
+        change = after - before
+        cast = after.bfloat16().float() - before.bfloat16().float()
+        changed += change.numel() if change.any() else 0
+        squares += float(change.square().sum())
+        kept += float((change * cast).sum())
+        noise += float((cast - change).square().sum())
+    kept, noise = (kept / squares, math.sqrt(noise / squares)) if squares else (1.0, 0.0)
+    logger.info("bf16 keeps %.0f%% of what was trained and adds noise of %.2f times the change", 100 * kept, noise)
+    if kept < KEPT_ENOUGH:
+        logger.warning(
+            "bf16, in which the policy is sampled, keeps %.0f%% of what was trained: set precision.sampling and "
+            "precision.evaluation to float32, or raise the learning rate",
+            100 * kept,
+        )
+    return int(changed)
 
 
 def store_linear_in_bf16(model: torch.nn.Module) -> None:

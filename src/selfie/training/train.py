@@ -1,5 +1,6 @@
 """One training: from a checkpoint and pairs to the next checkpoint and a log of every pair."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from trl import DPOConfig
 from selfie.checkpoints import Checkpoint
 from selfie.memory import free_memory, reuse_memory
 from selfie.parameters import TrainingParameters
-from selfie.precision import store_linear_in_bf16, trains_mixed
+from selfie.precision import report_cast, store_linear_in_bf16, trains_mixed
 from selfie.training.adapters import adapters, fitting, merged
 from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.settings import on_one_device, trainer_settings
@@ -69,6 +70,8 @@ def train(
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     processes = PartialState()
     if processes.is_main_process:
+        if mixed and not config:
+            report_cast(_changes(start, trained))
         trained.save_pretrained(workspace / "adapters" if config else folder)
     log = trainer.pair_log
     del trainer, trained
@@ -79,6 +82,13 @@ def train(
         start.load_tokenizer().save_pretrained(folder)
     processes.wait_for_everyone()
     return Checkpoint(str(folder)), log
+
+
+def _changes(start: Checkpoint, trained: PreTrainedModel) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each weight before and after, in float32 on the CPU."""
+    before = dict(start.load_model(torch.float32, torch.device("cpu")).named_parameters())
+    for name, after in trained.named_parameters():
+        yield before[name].detach(), after.detach().float().cpu()
 
 
 def _load_reference(start: Checkpoint, mixed: bool) -> PreTrainedModel:
