@@ -35,26 +35,26 @@ demo: install  ## align SmolLM2-135M-Instruct from 112 labelled pairs: about 16 
 	$(BIN)/kedro run
 
 world: install  ## all methods in a synthetic language, over SEEDS=0-9 (METHODS=spa,selfie for some of them)
-	$(BIN)/python -m selfie.world $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
+	$(BIN)/python -m benchmarks.method_comparison $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
 
 test: install  ## lint, types, unit tests and an end-to-end run
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 chaos: install  ## kill whole runs of the world 30 times, compare with uninterrupted ones: about 10 minutes
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos.py
 
 lint: install  ## format and fix what can be fixed
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
 
 bench: install  ## measure speed and memory against what else one would run, into benchmarks/results/ (BENCH="--only judging")
-	$(BIN)/python -m selfie.bench $(BENCH)
+	$(BIN)/python -m benchmarks.speed $(BENCH)
 
 bench-scale: install  ## how time and memory of each stage grow with the rows: 1, 4 and 16 times as many
-	$(BIN)/python -m selfie.bench.scale $(BENCH)
+	$(BIN)/python -m benchmarks.speed.scale $(BENCH)
 
 mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
@@ -77,7 +77,7 @@ lock: install  ## resolve the dependencies anew; both lock files agree on what t
 	  --output-file requirements.lock
 
 audit: install  ## known vulnerabilities and licences of what is installed; needs the network
-	$(BIN)/python -m selfie.audit
+	$(BIN)/python -m selfie.app.audit
 
 bad-inputs: install  ## put every bad input of the tests before a run, and write what it says into docs/bad_inputs.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py --write

@@ -16,8 +16,8 @@ import torch
 from hypothesis import settings
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from selfie.checkpoints import Checkpoint
-from selfie.world.language import all_prompts, make_tokenizer
+from selfie.models.checkpoint import Checkpoint
+from selfie.synthetic.language import all_prompts, make_tokenizer
 
 PROJECT = Path(__file__).parents[1]
 CATALOG = """

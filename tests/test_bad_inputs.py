@@ -21,9 +21,9 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from selfie.app.hooks import PreflightHooks
 from selfie.errors import UserError
-from selfie.hooks import PreflightHooks
-from selfie.world.language import all_prompts
+from selfie.synthetic.language import all_prompts
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENT = PROJECT / "docs/bad_inputs.md"
@@ -474,7 +474,7 @@ def document(messages: dict[str, str]) -> str:
         "[`tests/test_bad_inputs.py`](../tests/test_bad_inputs.py).",
         "",
         "Names of control tokens in a text (`<|im_end|>`) are no error: they stay text "
-        "([`chat.py`](../src/selfie/chat.py)).",
+        "([`chat_template.py`](../src/selfie/models/chat_template.py)).",
     ]
     for title, cases in (("Data", DATA), ("Configuration", CONFIGURATION), ("Model", MODEL)):
         lines += ["", f"## {title}", "", "| input | what the run says |", "|---|---|"]

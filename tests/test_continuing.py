@@ -14,10 +14,10 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from rich.console import Console
 
+from selfie.app.runner import ContinuingRunner
+from selfie.app.status import status_table
 from selfie.datasets import rows
-from selfie.datasets.commit import verify
-from selfie.runner import ContinuingRunner
-from selfie.status import status_table
+from selfie.storage.commit import verify
 from selfie.training import trainer
 
 PROJECT = Path(__file__).parents[1]
@@ -54,10 +54,10 @@ def go_on(*names: str, **parameters) -> None:
 @pytest.fixture
 def executed(caplog):
     """The nodes that ran, with their reasons, in the order of the run."""
-    caplog.set_level(logging.INFO, logger="selfie.runner")
+    caplog.set_level(logging.INFO, logger="selfie.app.runner")
 
     def read() -> dict[str, str]:
-        lines = [r.getMessage() for r in caplog.records if r.name == "selfie.runner" and "/" in r.getMessage()[:4]]
+        lines = [r.getMessage() for r in caplog.records if r.name == "selfie.app.runner" and "/" in r.getMessage()[:4]]
         caplog.clear()
         return {line.split(" ", 1)[1].split(": ")[0]: line.split(": ", 1)[1] for line in lines}
 
@@ -148,7 +148,7 @@ def test_a_lost_artefact_is_made_again_and_what_follows_stays_fresh(data: Path, 
 
 def test_an_artefact_of_unknown_origin_is_made_again(data: Path, executed):
     """A file that somebody has put in its place, even if the manifest was made to agree."""
-    from selfie.datasets.commit import commit_file
+    from selfie.storage.commit import commit_file
 
     labels = data / "08_reporting/test/iteration_2/labels.json"
     commit_file(labels, lambda new: new.write_text("{}") and None)
@@ -190,7 +190,7 @@ def test_runs_that_start_at_once_make_what_they_share_once(tmp_path: Path):
 
     def prepare(name: str) -> None:
         os.environ |= {"SELFIE_DATA": str(tmp_path), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/{name}.db"}
-        for logger in ("selfie.runner", "selfie.datasets.lock"):
+        for logger in ("selfie.app.runner", "selfie.storage.locks"):
             logging.getLogger(logger).setLevel(logging.INFO)
             logging.getLogger(logger).addHandler(logging.FileHandler(tmp_path / f"{name}.log"))
         start.wait(60)

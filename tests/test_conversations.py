@@ -6,17 +6,22 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from selfie.chat import as_text
-from selfie.checkpoints import Checkpoint
+from selfie.config.parameters import (
+    EvaluationParameters,
+    GenerationParameters,
+    JudgingParameters,
+    SeedLabellingParameters,
+)
 from selfie.datasets import CommittedDataset, PreferenceDataset
 from selfie.errors import DataError
 from selfie.evaluation.annotate import annotate
-from selfie.evaluation.annotators import Comparison, ScorerAnnotator
-from selfie.evaluation.judge import Verdict, ask
 from selfie.evaluation.significance import preferences_by
-from selfie.judges.rewards import response_rewards
-from selfie.judges.verdict import VerdictPrompt
-from selfie.parameters import EvaluationParameters, GenerationParameters, JudgingParameters, SeedLabellingParameters
+from selfie.judges.base import Verdict, ask
+from selfie.judges.comparisons import Comparison, ScorerAnnotator
+from selfie.judges.prompted_policy import VerdictPrompt
+from selfie.judges.response_rewards import response_rewards
+from selfie.models.chat_template import as_text
+from selfie.models.checkpoint import Checkpoint
 from selfie.pipelines.evaluation.nodes import generate_outputs
 from selfie.pipelines.seeding import nodes as seeding
 from selfie.pipelines.seeding.nodes import label_responses, sample_seeds
@@ -91,7 +96,7 @@ def test_a_single_turns_verdict_keeps_its_place_in_the_cache():
         def judge(self, comparisons):
             yield from ((number, Verdict(1.0)) for number in range(len(comparisons)))
 
-    from selfie.datasets.annotation_cache import cache_key
+    from selfie.storage.annotation_cache import cache_key
 
     talks = [None, TALKS[1], TALKS[2]]
     ask(Annotator(), [Comparison("t0c", "w01", "w02", messages) for messages in talks], Cache(), 0.0)

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 
-from selfie.redaction import MASK, move_credentials, redact
+from selfie.errors.redaction import MASK, move_credentials, redact
 
 PROJECT = Path(__file__).parents[1]
 SECONDS = 180

@@ -15,13 +15,13 @@ import pytest
 from datasets import Dataset
 
 from faults import ROOT, in_a_child
+from selfie.app.hooks import LockHooks
 from selfie.datasets import CommittedDataset, LockDataset, RowsDataset
-from selfie.datasets.commit import is_committed
-from selfie.datasets.shards import Shards
 from selfie.errors import AlreadyRunningError, StorageError
-from selfie.failures import explain
-from selfie.hooks import LockHooks
-from selfie.termination import orderly_exit
+from selfie.errors.disk_and_memory import explain
+from selfie.runtime.signals import orderly_exit
+from selfie.storage.commit import is_committed
+from selfie.storage.shards import Shards
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -57,11 +57,11 @@ def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
 
 def test_a_training_that_does_not_come_to_the_end_of_its_step_is_ended(tmp_path: Path):
     """SIGTERM waits for eight seconds, not for ever."""
-    from selfie import termination
+    from selfie.runtime import signals
 
     def work() -> None:
-        termination.GRACE_SECONDS = 1
-        with orderly_exit(), termination.finishing():
+        signals.GRACE_SECONDS = 1
+        with orderly_exit(), signals.finishing():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
 
@@ -172,7 +172,7 @@ def test_no_step_takes_negative_time(tmp_path: Path, monkeypatch):
     from kedro.io import DataCatalog
     from kedro.pipeline import node
 
-    from selfie.hooks import TimingHooks
+    from selfie.app.hooks import TimingHooks
 
     timings = CommittedDataset(str(tmp_path / "timings.json"), {"type": "json.JSONDataset"})
     catalog = DataCatalog({"timings": timings})

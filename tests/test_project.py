@@ -21,7 +21,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from selfie.errors import ConfigurationError, DataError, ModelError
-from selfie.world.language import gold_reward
+from selfie.synthetic.language import gold_reward
 
 PROJECT = Path(__file__).parents[1]
 
@@ -321,8 +321,8 @@ def test_methods_share_language_model_and_seeds(whole_run, rehearsing):
 
 def test_a_reward_model_is_trained_and_judges(whole_run):
     """The stored rewards are those that the stored reward model gives; the labels follow them."""
-    from selfie.checkpoints import Checkpoint
     from selfie.judges.reward_model import reward_model_scores
+    from selfie.models.checkpoint import Checkpoint
 
     run("test", "loop", method="reward_model", iterations=1)
     model = Checkpoint(str(whole_run / "06_models/test_reward_model/reward_model"))

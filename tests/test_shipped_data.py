@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfie.datasets import PreferenceDataset, PromptDataset
-from selfie.judges.plain_language import plain_language
+from selfie.judges.gold.plain_language import plain_language
 
 RAW = Path(__file__).parents[1] / "data/01_raw"
 SPLITS = ("seed_prompts", "prompts", "evaluation_prompts")

@@ -8,10 +8,10 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import settings
 from rich.console import Console
 
-from selfie.failures import explain
-from selfie.termination import orderly_exit
+from selfie.errors.disk_and_memory import explain
+from selfie.runtime.signals import orderly_exit
 
-RUNNER = "selfie.runner.ContinuingRunner"
+RUNNER = "selfie.app.runner.ContinuingRunner"
 
 
 @click.group(context_settings=CONTEXT_SETTINGS, name="selfie")
@@ -46,7 +46,7 @@ cli.add_command(run)
 
 
 def _status(env: str | None, params: dict[str, Any]) -> None:
-    from selfie.status import status_table
+    from selfie.app.status import status_table
 
     with settings.SESSION_CLASS.create(env=env, runtime_params=params) as session:
         Console().print(status_table(session.load_context().catalog))

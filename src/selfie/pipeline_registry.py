@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from selfie.config.pipeline_options import Shape, current_shape
 from selfie.pipelines import (
     diagnostics,
     evaluation,
@@ -13,7 +14,6 @@ from selfie.pipelines import (
     seeding,
     training,
 )
-from selfie.shape import Shape, current_shape
 
 STAGES = ("seeding", "generation", "judging", "training", "evaluation", "diagnostics", "reporting")
 

@@ -2,8 +2,8 @@
 
 import os
 
-from selfie.hooks import ConsoleHooks, LockHooks, PreflightHooks, ProvenanceHooks, TimingHooks, quiet_libraries
-from selfie.methods import MethodConfigLoader
+from selfie.app.hooks import ConsoleHooks, LockHooks, PreflightHooks, ProvenanceHooks, TimingHooks, quiet_libraries
+from selfie.config.methods import MethodConfigLoader
 from selfie.tracking.mlflow_hooks import MlflowHooks
 
 quiet_libraries()

@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from selfie.diagnostics.calibration import (
-    calibration_error,
-    calibration_error_by_chance,
-    reliability,
-    share_interval,
-)
+from selfie.diagnostics.calibration import calibration_error, calibration_error_by_chance, reliability, share_interval
 
 
 def test_points_and_error_by_hand():

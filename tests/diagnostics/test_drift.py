@@ -3,10 +3,10 @@
 import pytest
 from datasets import Dataset
 
+from selfie.config.parameters import JudgingParameters
 from selfie.diagnostics import drift
 from selfie.diagnostics.drift import flips, kl_from_initial, rejudge
-from selfie.parameters import JudgingParameters
-from selfie.scoring.sequence_log_probs import score
+from selfie.scoring.log_probs import score
 
 LOGIT = JudgingParameters(judge="logit", batch_tokens=4096)
 

@@ -1,57 +1,5 @@
 """A judge's endpoint for the tests of this folder."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from judge_fixtures import endpoint, judge, prompts, server
 
-import pytest
-import yaml
-from judge_server import JudgeServer
-from pydantic import SecretStr
-
-from selfie.evaluation.chat import ChatClient
-from selfie.evaluation.llm_annotator import LlmAnnotator
-from selfie.parameters import EndpointParameters, JudgePrompts
-
-CONFIGURATION = Path(__file__).parents[2] / "conf/base"
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    judge = JudgeServer()
-    judge.start()
-    yield judge
-    judge.die()
-
-
-@pytest.fixture(scope="session")
-def prompts() -> JudgePrompts:
-    """Those that are shipped."""
-    shipped = yaml.safe_load((CONFIGURATION / "parameters_judge_prompts.yml").read_text())
-    return JudgePrompts.model_validate(shipped["judge_prompts"])
-
-
-@pytest.fixture
-def endpoint(server: JudgeServer) -> Callable[..., EndpointParameters]:
-    """The server's parameters, with changes."""
-    defaults: dict[str, Any] = {
-        "base_url": server.url,
-        "model": "tester",
-        "temperature": 0.0,
-        "concurrency": 4,
-        "requests_per_minute": None,
-        "timeout": 5.0,
-        "attempts": 3,
-        "price": None,
-    }
-    return lambda **changes: EndpointParameters(**{**defaults, **changes})
-
-
-@pytest.fixture
-def judge(endpoint: Callable[..., EndpointParameters], prompts: JudgePrompts) -> Callable[..., LlmAnnotator]:
-    """An annotator at the server; it backs off for hundredths of a second."""
-
-    def make(key: str = "", **changes: Any) -> LlmAnnotator:
-        return LlmAnnotator(ChatClient(endpoint(**changes), SecretStr(key), backoff=0.01), prompts.pairwise)
-
-    return make
+__all__ = ["endpoint", "judge", "prompts", "server"]

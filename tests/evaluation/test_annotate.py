@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judge_server import JudgeServer, Reply, longer_wins, shown_answers
 
-from selfie.datasets.annotation_cache import COMMIT_EVERY, AnnotationCache
+from judge_server import JudgeServer, Reply, longer_wins, shown_answers
+from selfie.config.parameters import JudgePrompts
 from selfie.errors import DataError, UserError
 from selfie.evaluation.annotate import Asking, annotate
-from selfie.evaluation.annotators import ScorerAnnotator
-from selfie.evaluation.llm_annotator import LlmAnnotator
-from selfie.parameters import JudgePrompts
+from selfie.judges.comparisons import ScorerAnnotator
+from selfie.judges.openai_api import LlmAnnotator
+from selfie.storage.annotation_cache import COMMIT_EVERY, AnnotationCache
 
 MakeJudge = Callable[..., LlmAnnotator]
 BY_LENGTH = ScorerAnnotator("length", lambda instruction, output: float(len(output)))
@@ -223,11 +223,11 @@ KILLED = """
 import sys
 from pathlib import Path
 from pydantic import SecretStr
-from selfie.datasets.annotation_cache import AnnotationCache
+from selfie.storage.annotation_cache import AnnotationCache
 from selfie.evaluation.annotate import annotate
-from selfie.evaluation.chat import ChatClient
-from selfie.evaluation.llm_annotator import LlmAnnotator
-from selfie.parameters import EndpointParameters, JudgePrompt
+from selfie.judges.openai_client import ChatClient
+from selfie.judges.openai_api import LlmAnnotator
+from selfie.config.parameters import EndpointParameters, JudgePrompt
 import json
 given = json.loads(Path(sys.argv[1]).read_text())
 client = ChatClient(EndpointParameters(**given["endpoint"]), SecretStr(""))

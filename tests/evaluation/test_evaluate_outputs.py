@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from judge_server import JudgeServer, Reply, longer_wins
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from test_checkpoint_annotators import save_judge
 
+from judge_models import save_judge
+from judge_server import JudgeServer, Reply, longer_wins
+from selfie.app.runner import ContinuingRunner
+from selfie.config.parameters import EndpointParameters
 from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.evaluation.__main__ import main
-from selfie.parameters import EndpointParameters
-from selfie.runner import ContinuingRunner
 
 PROJECT = Path(__file__).parents[2]
 
@@ -159,7 +159,7 @@ def test_another_judge_in_the_same_folder_makes_the_verdicts_stale(
         "evaluation": {"annotator": "local"},
         "annotation": {"judge_model": str(judge)},
     }
-    caplog.set_level("INFO", logger="selfie.runner")
+    caplog.set_level("INFO", logger="selfie.app.runner")
 
     def evaluate() -> tuple[int, list[str]]:
         """How many verdicts were asked for in all, and why the step ran, if it did."""
@@ -169,7 +169,7 @@ def test_another_judge_in_the_same_folder_makes_the_verdicts_stale(
         return sum(len(file.read_text().splitlines()) for file in kept), [
             record.getMessage()
             for record in caplog.records
-            if record.name == "selfie.runner" and "annotate_outputs: " in record.getMessage()
+            if record.name == "selfie.app.runner" and "annotate_outputs: " in record.getMessage()
         ]
 
     assert evaluate()[0] == 8

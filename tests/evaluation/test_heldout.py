@@ -9,7 +9,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from selfie.evaluation.heldout import audit_judges
-from selfie.world.language import all_prompts
+from selfie.synthetic.language import all_prompts
 
 PROJECT = Path(__file__).parents[2]
 

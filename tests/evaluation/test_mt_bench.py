@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import JudgeServer, Reply
 from kedro.io import DatasetError
 from pydantic import SecretStr
 
-from selfie.checkpoints import Checkpoint
+from judge_server import JudgeServer, Reply
+from selfie.config.parameters import EndpointParameters, JudgePrompts
 from selfie.datasets import MtBenchQuestionsDataset
-from selfie.datasets.annotation_cache import AnnotationCache
 from selfie.errors import ConfigurationError, DataError, UserError
-from selfie.evaluation.chat import ChatClient
 from selfie.evaluation.mt_bench import Grader, answer_questions, conversations, grade_answers, mean_grades, read_grade
 from selfie.evaluation.mt_bench_questions import read_questions
 from selfie.generation.engine import Sampling
-from selfie.parameters import EndpointParameters, JudgePrompts
+from selfie.judges.openai_client import ChatClient
+from selfie.models.checkpoint import Checkpoint
+from selfie.storage.annotation_cache import AnnotationCache
 
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["t0a t0b t0c", "t1a t1b"], "reference": ["kept out"]},

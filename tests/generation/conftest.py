@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from selfie.checkpoints import Checkpoint
+from selfie.models.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import GenerationConfig
 
-from selfie.checkpoints import Checkpoint
 from selfie.generation import transformers_engine
-from selfie.generation.batches import token_batches
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.generation.transformers_engine import SeededSampler, TransformersEngine
-from selfie.randomness import derive_seed
+from selfie.models.batching import token_batches
+from selfie.models.checkpoint import Checkpoint
+from selfie.runtime.random_seeds import derive_seed
 
 DRAWS = 20_000
 PROBABILITIES = [0.05, 0.5, 0.0, 0.15, 0.3]

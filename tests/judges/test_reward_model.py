@@ -8,14 +8,14 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.config.parameters import JudgingParameters, RewardModelParameters
 from selfie.errors import ModelError
 from selfie.judges import reward_model
+from selfie.judges.response_rewards import response_rewards
 from selfie.judges.reward_model import reward_model_scores, train_reward_model
-from selfie.judges.rewards import response_rewards
-from selfie.parameters import JudgingParameters, RewardModelParameters
-from selfie.world.language import make_tokenizer
+from selfie.models.checkpoint import Checkpoint
+from selfie.storage.shards import Shards
+from selfie.synthetic.language import make_tokenizer
 
 PARAMETERS = RewardModelParameters(
     learning_rate=2e-3,

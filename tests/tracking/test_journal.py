@@ -16,8 +16,8 @@ from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from selfie.app.runner import ContinuingRunner
 from selfie.pipelines.training import nodes
-from selfie.runner import ContinuingRunner
 from selfie.tracking.journal import JournalledClient
 
 PROJECT = Path(__file__).parents[2]

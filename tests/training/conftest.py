@@ -4,7 +4,7 @@ import pytest
 from test_checkpointing import run
 from test_trainer import make_pairs
 
-from selfie.checkpoints import Checkpoint
+from selfie.models.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

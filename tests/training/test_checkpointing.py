@@ -9,8 +9,8 @@ import pytest
 from test_trainer import BETA, PLAIN
 from transformers import TrainerCallback
 
-from selfie.checkpoints import Checkpoint
-from selfie.parameters import TrainingParameters
+from selfie.config.parameters import TrainingParameters
+from selfie.models.checkpoint import Checkpoint
 from selfie.training import trainer
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer

@@ -8,8 +8,8 @@ from datasets import Dataset
 from test_trainer import config, make_pairs, other_model, run
 from transformers import LlamaForCausalLM
 
-from selfie.scoring.rows import lay_out, stack
-from selfie.scoring.sequence_log_probs import response_log_probs
+from selfie.scoring.log_probs import response_log_probs
+from selfie.scoring.packed_rows import lay_out, stack
 from selfie.training.pairs import COLUMNS, add_human_pairs
 
 

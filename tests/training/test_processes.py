@@ -21,10 +21,10 @@ from datasets import load_from_disk
 from test_trainer import PLAIN, by_step, config, make_pairs, other_model
 from test_training_faults import SignalAt
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.commit import verify
 from selfie.errors import ConfigurationError, DivergenceError
-from selfie.termination import orderly_exit
+from selfie.models.checkpoint import Checkpoint
+from selfie.runtime.signals import orderly_exit
+from selfie.storage.commit import verify
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer
 

@@ -15,11 +15,11 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM, PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
-from selfie.checkpoints import Checkpoint
-from selfie.parameters import TrainingParameters
-from selfie.precision import store_linear_in_bf16
-from selfie.scoring.rows import lay_out, stack
-from selfie.scoring.sequence_log_probs import response_log_probs
+from selfie.config.parameters import TrainingParameters
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import store_linear_in_bf16
+from selfie.scoring.log_probs import response_log_probs
+from selfie.scoring.packed_rows import lay_out, stack
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer
 

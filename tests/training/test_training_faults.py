@@ -13,11 +13,11 @@ from test_checkpointing import PARAMETERS, run
 from transformers import TrainerCallback
 
 from faults import in_a_child, room_for
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.commit import verify
 from selfie.errors import DivergenceError, MemoryExhaustedError, StorageError
-from selfie.failures import explain
-from selfie.termination import orderly_exit
+from selfie.errors.disk_and_memory import explain
+from selfie.models.checkpoint import Checkpoint
+from selfie.runtime.signals import orderly_exit
+from selfie.storage.commit import verify
 from selfie.training.trainer import NoiseAwareTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

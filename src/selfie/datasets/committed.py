@@ -6,8 +6,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from selfie.datasets.artefact import Artefact
-from selfie.datasets.commit import commit_file, verify
+from selfie.storage.commit import commit_file, verify
+from selfie.storage.provenance import Artefact
 
 
 class CommittedDataset(Artefact, AbstractDataset[Any, Any]):

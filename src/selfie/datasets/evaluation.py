@@ -8,13 +8,13 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from pydantic import SecretStr
 
-from selfie.datasets.artefact import Artefact
-from selfie.datasets.commit import commit_file, commit_text, file_sha256, forget_provenance, verify
 from selfie.datasets.committed import CommittedDataset
 from selfie.errors import DataError
 from selfie.evaluation.alpaca_files import read_outputs
 from selfie.evaluation.leaderboard import leaderboard_markdown, merge_leaderboards
 from selfie.evaluation.mt_bench_questions import read_questions
+from selfie.storage.commit import commit_file, commit_text, file_sha256, forget_provenance, verify
+from selfie.storage.provenance import Artefact
 
 
 class _UserFile(AbstractDataset[None, list[dict[str, Any]]]):

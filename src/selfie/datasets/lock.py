@@ -1,94 +1,11 @@
-"""One run at a time for an experiment, and for what experiments share."""
+"""A run's lock in the catalog."""
 
-import fcntl
-import json
-import logging
-import os
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from selfie.errors import AlreadyRunningError
-
-logger = logging.getLogger(__name__)
-
-
-class RunLock:
-    """A file that the running process holds with ``flock``; it says who that is.
-
-    The kernel lets go of it when the process ends, however it ends, so a lock that can be taken is never another's; a
-    file that still names somebody was left by a run that was killed.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.descriptor: int | None = None
-
-    def acquire(self, wait: bool = False) -> None:
-        """Takes the lock.
-
-        Args:
-            wait: for another process, on this host or (where the file system shares locks) another, that has it.
-
-        Raises:
-            AlreadyRunningError: another process has it, and it is not to be waited for.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = _describe(os.pread(descriptor, 4096, 0)) or "it has not said who it is"
-            if not wait:
-                os.close(descriptor)
-                raise AlreadyRunningError(
-                    str(self.path),
-                    f"another run works on this experiment: {holder}",
-                    "wait for it or stop it, or choose another experiment (--params experiment=NAME)",
-                ) from error
-            logger.info("another run (%s) makes what experiments share: waiting for it", holder)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        left = _describe(os.pread(descriptor, 4096, 0))
-        if left:
-            logger.warning("the last run (%s) did not end by itself; its lock is stale, and this run goes on", left)
-        self.descriptor = descriptor
-        self._write(
-            json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
-        )
-
-    def release(self) -> None:
-        """Lets go of it, if it is held."""
-        if self.descriptor is not None:
-            self._write("")
-            os.close(self.descriptor)
-            self.descriptor = None
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Holds the lock inside; waits for another process that has it."""
-        self.acquire(wait=True)
-        try:
-            yield
-        finally:
-            self.release()
-
-    def _write(self, text: str) -> None:
-        assert self.descriptor is not None
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, text.encode(), 0)
-
-
-def _describe(content: bytes) -> str:
-    try:
-        holder = json.loads(content)
-        return f"pid {holder['pid']} on {holder['host']}, since {holder['since']}"
-    except (ValueError, KeyError, TypeError):
-        return ""
+from selfie.storage.locks import RunLock
 
 
 class LockDataset(AbstractDataset[None, RunLock]):

@@ -8,10 +8,10 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from selfie.checkpoints import Checkpoint
-from selfie.conversion import find_packaged_gguf
-from selfie.datasets.artefact import Artefact, short_hash
-from selfie.datasets.commit import MANIFEST, commit_folder, committed_version, is_committed, verify
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.gguf import find_packaged_gguf
+from selfie.storage.commit import MANIFEST, commit_folder, committed_version, is_committed, verify
+from selfie.storage.provenance import Artefact, short_hash
 
 
 class PackagedGGUFDataset(AbstractDataset[None, Path]):
@@ -119,7 +119,7 @@ class WorkspaceDataset(AbstractDataset[None, Path]):
     """A scratch folder on the checkpoints' disk: shards, training checkpoints, what is about to be committed.
 
     In a run each node gets a folder of its own in it, named by what it works from; see
-    :class:`selfie.hooks.ProvenanceHooks`.
+    :class:`selfie.app.hooks.ProvenanceHooks`.
     """
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):

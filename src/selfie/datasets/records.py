@@ -1,7 +1,7 @@
 """What the user brings: preference pairs and prompts, from JSONL, JSON, CSV, Parquet or the Hugging Face hub.
 
 Every row is checked on load; an error names the file, the row and the remedy. The data gate sets rows aside first,
-where they are few (:mod:`selfie.gate`).
+where they are few (:mod:`selfie.data.validation`).
 """
 
 import json
@@ -17,12 +17,12 @@ from datasets import Dataset, concatenate_datasets, load_dataset
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
 
-from selfie.datasets.artefact import short_hash
-from selfie.datasets.commit import file_sha256
-from selfie.datasets.readers import Problem, Row, read_file
+from selfie.data.file_readers import Problem, Row, read_file
 from selfie.errors import DataError
-from selfie.randomness import derive_seed
-from selfie.redaction import redact
+from selfie.errors.redaction import redact
+from selfie.runtime.random_seeds import derive_seed
+from selfie.storage.commit import file_sha256
+from selfie.storage.provenance import short_hash
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")

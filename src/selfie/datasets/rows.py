@@ -8,8 +8,8 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
-from selfie.datasets.artefact import Artefact
-from selfie.datasets.commit import commit_folder, verify
+from selfie.storage.commit import commit_folder, verify
+from selfie.storage.provenance import Artefact
 
 disable_progress_bars()
 

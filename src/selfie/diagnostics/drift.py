@@ -7,13 +7,13 @@ import numpy as np
 from datasets import Dataset
 from scipy.stats import ttest_1samp
 
-from selfie.checkpoints import Checkpoint
+from selfie.config.parameters import JudgingParameters
 from selfie.diagnostics.calibration import share_interval
-from selfie.judges.rewards import response_rewards
-from selfie.parameters import JudgingParameters
-from selfie.precision import Arithmetic
-from selfie.randomness import derive_seed
-from selfie.scoring.sequence_log_probs import score
+from selfie.judges.response_rewards import response_rewards
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
+from selfie.runtime.random_seeds import derive_seed
+from selfie.scoring.log_probs import score
 
 REJUDGED_PAIRS = 256  # at most: the share of flips is then known to ±6 points
 

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selfie.datasets.annotation_cache import AnnotationCache
 from selfie.errors import DataError
 from selfie.evaluation.alpaca_files import DRAW, Record
-from selfie.evaluation.annotators import Annotator, Comparison
-from selfie.evaluation.judge import Verdict, ask
-from selfie.randomness import derive_seed
+from selfie.judges.base import Verdict, ask
+from selfie.judges.comparisons import Annotator, Comparison
+from selfie.runtime.random_seeds import derive_seed
+from selfie.storage.annotation_cache import AnnotationCache
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Asking:
-    """How an annotator is asked; see :class:`selfie.parameters.AnnotationParameters`."""
+    """How an annotator is asked; see :class:`selfie.config.parameters.AnnotationParameters`."""
 
     order: Literal["both", "random"] = "both"
     max_failures: float = 1.0

@@ -15,20 +15,20 @@ from typing import Any
 
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.annotation_cache import AnnotationCache
-from selfie.datasets.shards import Shards
+from selfie.config.parameters import JudgePrompt
 from selfie.errors import DataError
 from selfie.evaluation.alpaca_files import Record
-from selfie.evaluation.chat import ChatClient, ChatFailureError, FailureKind
-from selfie.evaluation.judge import Verdict, Verdicts, ask
-from selfie.evaluation.llm_annotator import Bill, fence, judge_identity, price_of, render
 from selfie.evaluation.mt_bench_questions import TURNS
 from selfie.evaluation.win_rate import mean_interval
 from selfie.generation.engine import Sampling
-from selfie.generation.sample import sample_responses
-from selfie.parameters import JudgePrompt
-from selfie.precision import Arithmetic
+from selfie.generation.sampling import sample_responses
+from selfie.judges.base import Verdict, Verdicts, ask
+from selfie.judges.openai_api import Bill, fence, judge_identity, price_of, render
+from selfie.judges.openai_client import ChatClient, ChatFailureError, FailureKind
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
+from selfie.storage.annotation_cache import AnnotationCache
+from selfie.storage.shards import Shards
 
 GRADING_TOKENS = 512
 _EXPECTED_TOKENS = 80  # two or three sentences, for the estimate

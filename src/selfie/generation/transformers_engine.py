@@ -16,12 +16,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from selfie.checkpoints import Checkpoint
-from selfie.generation.batches import halving, token_batches
 from selfie.generation.engine import Request, Response, Sampling
-from selfie.memory import free_memory, reuse_memory
-from selfie.precision import Arithmetic
-from selfie.stop_tokens import stop_token_ids
+from selfie.models.batching import halving, token_batches
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
+from selfie.models.stop_tokens import stop_token_ids
+from selfie.runtime.memory import free_memory, reuse_memory
 
 DONE_SHARE = 0.25
 

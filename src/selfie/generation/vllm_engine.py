@@ -11,11 +11,11 @@ from typing import Any, Literal, Self
 
 from tqdm.auto import tqdm
 
-from selfie.checkpoints import Checkpoint, compute_device
 from selfie.errors import EngineError, MemoryExhaustedError, UserError
-from selfie.failures import MEMORY_WORDS
+from selfie.errors.disk_and_memory import MEMORY_WORDS
+from selfie.errors.redaction import redact
 from selfie.generation.engine import Request, Response, Sampling
-from selfie.redaction import redact
+from selfie.models.checkpoint import Checkpoint, compute_device
 
 WORKER = (sys.executable, "-P", "-X", "faulthandler", "-m", "selfie.generation.vllm_worker")
 CPU_CACHE_BYTES = 2**30

@@ -15,13 +15,13 @@ import torch
 from datasets import Dataset
 from scipy.stats import binomtest
 
-from selfie.checkpoints import Checkpoint
-from selfie.memory import free_memory
-from selfie.precision import Arithmetic
-from selfie.preference.log_probs import Head, token_kl
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
+from selfie.preference.token_log_probs import Head, token_kl
+from selfie.runtime.memory import free_memory
 from selfie.scoring.attention import share_prompts
-from selfie.scoring.rows import lay_out, stack
-from selfie.scoring.sequence_log_probs import response_hidden, score
+from selfie.scoring.log_probs import response_hidden, score
+from selfie.scoring.packed_rows import lay_out, stack
 
 logger = logging.getLogger(__name__)
 ENOUGH, WORRYING = 0.98, 0.95

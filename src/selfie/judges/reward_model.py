@@ -13,16 +13,16 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
-from selfie.chat import Message, render
-from selfie.checkpoints import Checkpoint, compute_device
-from selfie.datasets.shards import Shards, in_shards
+from selfie.config.parameters import RewardModelParameters
 from selfie.errors import ModelError
-from selfie.generation.batches import halving
-from selfie.memory import free_memory
-from selfie.parameters import RewardModelParameters
-from selfie.precision import Arithmetic
+from selfie.models.batching import halving
+from selfie.models.chat_template import Message, render
+from selfie.models.checkpoint import Checkpoint, compute_device
+from selfie.models.precision import Arithmetic
+from selfie.runtime.memory import free_memory
+from selfie.storage.shards import Shards, in_shards
 from selfie.training.checkpointing import Guard
-from selfie.training.settings import on_one_device, trainer_settings
+from selfie.training.trainer_settings import on_one_device, trainer_settings
 
 Answered = tuple[list[Message], str]
 """A conversation that ends with the user's turn, and the answer to it."""

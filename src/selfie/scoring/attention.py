@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from selfie.precision import multiplies_bf16
-from selfie.scoring.causal_attention import causal_attention
+from selfie.models.precision import multiplies_bf16
+from selfie.scoring.cpu_attention import causal_attention
 
 logger = logging.getLogger(__name__)
 NAME = "selfie_paths"
@@ -31,7 +31,7 @@ _paths: ContextVar[tuple[tuple[Tensor, ...], Tensor] | None] = ContextVar("paths
 def attending_along(paths: tuple[Tensor, ...] | None, place: Tensor | None) -> Iterator[None]:
     """Within it, a model that :func:`share_prompts` made ready attends along ``paths``; plainly where they are None.
 
-    ``paths`` and ``place`` are those of :class:`selfie.scoring.rows.Rows`.
+    ``paths`` and ``place`` are those of :class:`selfie.scoring.packed_rows.Rows`.
     """
     token = _paths.set(None if paths is None or place is None else (paths, place))
     try:

@@ -30,8 +30,8 @@ from mlflow.entities import (
     RunTag,
 )
 
-from selfie.parameters import flatten
-from selfie.redaction import move_credentials, redact
+from selfie.config.parameters import flatten
+from selfie.errors.redaction import move_credentials, redact
 from selfie.reporting.summary import policy_name
 from selfie.tracking.journal import JournalledClient
 from selfie.tracking.metrics import numbers, training_curve

@@ -14,9 +14,9 @@ from kedro.io import DatasetError
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from selfie import termination
-from selfie.datasets.commit import seal_folder, set_aside, verify
 from selfie.errors import DivergenceError
+from selfie.runtime import signals
+from selfie.storage.commit import seal_folder, set_aside, verify
 
 logger = logging.getLogger(__name__)
 STATE = "noise_aware_state.json"  # what the trainer has beside transformers' own state
@@ -80,8 +80,8 @@ class Guard(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Saves and stops in every process if SIGTERM has come to one."""
-        if _anywhere(termination.requested(), args.device):
-            termination.request()
+        if _anywhere(signals.requested(), args.device):
+            signals.request()
             control.should_save = control.should_training_stop = True
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from selfie.chat import as_text, render, render_response, turn_end
-from selfie.datasets.shards import Shards, in_shards
 from selfie.errors import DataError
+from selfie.models.chat_template import as_text, render, render_response, turn_end
+from selfie.storage.shards import Shards, in_shards
 
 COLUMNS = ("pair", "prompt_ids", "chosen_ids", "rejected_ids")
 

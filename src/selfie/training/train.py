@@ -10,14 +10,14 @@ from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 from trl import DPOConfig
 
-from selfie.checkpoints import Checkpoint
-from selfie.memory import free_memory, reuse_memory
-from selfie.parameters import TrainingParameters
-from selfie.precision import report_cast, store_linear_in_bf16, trains_mixed
-from selfie.training.adapters import adapters, fitting, merged
+from selfie.config.parameters import TrainingParameters
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import report_cast, store_linear_in_bf16, trains_mixed
+from selfie.runtime.memory import free_memory, reuse_memory
 from selfie.training.checkpointing import newest_checkpoint
-from selfie.training.settings import on_one_device, trainer_settings
+from selfie.training.lora import adapters, fitting, merged
 from selfie.training.trainer import NoiseAwareTrainer
+from selfie.training.trainer_settings import on_one_device, trainer_settings
 
 
 def train(

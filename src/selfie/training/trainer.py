@@ -28,17 +28,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
-from selfie.failures import is_out_of_memory
-from selfie.generation.batches import token_batches
-from selfie.memory import free_memory
-from selfie.parameters import TrainingParameters
-from selfie.preference.log_probs import Head, extrapolated_token_log_probs, sum_by_sequence, token_log_probs
+from selfie.config.parameters import TrainingParameters
+from selfie.errors.disk_and_memory import is_out_of_memory
+from selfie.models.batching import token_batches
 from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
-from selfie.preference.noise import NoiseDetector
+from selfie.preference.noise_detection import NoiseDetector
+from selfie.preference.token_log_probs import Head, extrapolated_token_log_probs, sum_by_sequence, token_log_probs
+from selfie.runtime.memory import free_memory
+from selfie.runtime.signals import finishing
 from selfie.scoring.attention import share_prompts
-from selfie.scoring.rows import Rows, lay_out, stack
-from selfie.scoring.sequence_log_probs import response_hidden, response_log_probs
-from selfie.termination import finishing
+from selfie.scoring.log_probs import response_hidden, response_log_probs
+from selfie.scoring.packed_rows import Rows, lay_out, stack
 from selfie.training.checkpointing import Guard, NoLastCheckpoint, read_state, seal_checkpoint
 
 logger = logging.getLogger(__name__)

@@ -5,13 +5,8 @@ from typing import Any
 from datasets import Dataset
 from plotly.graph_objects import Figure
 
-from selfie.checkpoints import Checkpoint
-from selfie.diagnostics.calibration import (
-    calibration_error,
-    calibration_error_by_chance,
-    reliability,
-    share_interval,
-)
+from selfie.config.parameters import JudgingParameters
+from selfie.diagnostics.calibration import calibration_error, calibration_error_by_chance, reliability, share_interval
 from selfie.diagnostics.diversity import distinct, repetition
 from selfie.diagnostics.drift import flips, kl_from_initial, rejudge
 from selfie.diagnostics.examples import flagged_pairs, pick_examples
@@ -19,11 +14,11 @@ from selfie.diagnostics.lengths import length_bias
 from selfie.evaluation.annotate import Record
 from selfie.evaluation.label_audit import wrong_labels
 from selfie.judges.gold import gold_scorer
-from selfie.parameters import JudgingParameters
-from selfie.precision import Arithmetic
-from selfie.randomness import derive_seed
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
 from selfie.reporting.sections import section_of
+from selfie.runtime.random_seeds import derive_seed
 
 ROUNDING = (
     "label_agreement",

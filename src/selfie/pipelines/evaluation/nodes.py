@@ -8,31 +8,31 @@ import pandas as pd
 from datasets import Dataset
 from pydantic import SecretStr
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.annotation_cache import AnnotationCache
-from selfie.datasets.shards import Shards
-from selfie.evaluation.alpaca_files import Record
-from selfie.evaluation.annotate import Asking, annotate
-from selfie.evaluation.annotation_audit import audit_annotations
-from selfie.evaluation.chat import ChatClient
-from selfie.evaluation.label_audit import audit_labels
-from selfie.evaluation.leaderboard import leaderboard_of
-from selfie.evaluation.mt_bench import Grader, answer_questions, grade_answers, mean_grades
-from selfie.evaluation.open_annotator import open_annotator
-from selfie.evaluation.significance import compare_win_rates, preferences_by
-from selfie.evaluation.win_rate import length_controlled_win_rate, win_rate, win_rate_interval
-from selfie.generation.engine import Sampling
-from selfie.generation.sample import sample_responses
-from selfie.judges.gold import gold_scorer
-from selfie.parameters import (
+from selfie.config.parameters import (
     AnnotationParameters,
     EvaluationParameters,
     GenerationParameters,
     JudgePrompts,
     PrecisionParameters,
 )
-from selfie.precision import sampling_arithmetic
-from selfie.randomness import derive_seed
+from selfie.evaluation.alpaca_files import Record
+from selfie.evaluation.annotate import Asking, annotate
+from selfie.evaluation.annotation_audit import audit_annotations
+from selfie.evaluation.label_audit import audit_labels
+from selfie.evaluation.leaderboard import leaderboard_of
+from selfie.evaluation.mt_bench import Grader, answer_questions, grade_answers, mean_grades
+from selfie.evaluation.significance import compare_win_rates, preferences_by
+from selfie.evaluation.win_rate import length_controlled_win_rate, win_rate, win_rate_interval
+from selfie.generation.engine import Sampling
+from selfie.generation.sampling import sample_responses
+from selfie.judges.gold import gold_scorer
+from selfie.judges.open_annotator import open_annotator
+from selfie.judges.openai_client import ChatClient
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import sampling_arithmetic
+from selfie.runtime.random_seeds import derive_seed
+from selfie.storage.annotation_cache import AnnotationCache
+from selfie.storage.shards import Shards
 
 
 def generate_outputs(

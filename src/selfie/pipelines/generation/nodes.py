@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.config.parameters import GenerationParameters, PrecisionParameters
 from selfie.generation.engine import Sampling
-from selfie.generation.sample import sample_responses
-from selfie.parameters import GenerationParameters, PrecisionParameters
-from selfie.precision import sampling_arithmetic
-from selfie.randomness import derive_seed
+from selfie.generation.sampling import sample_responses
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import sampling_arithmetic
+from selfie.runtime.random_seeds import derive_seed
+from selfie.storage.shards import Shards
 
 
 def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int, iterations: int) -> list[Dataset]:

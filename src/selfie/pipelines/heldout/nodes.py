@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from datasets import Dataset, interleave_datasets
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.config.parameters import JudgingParameters, PrecisionParameters
 from selfie.evaluation.heldout import audit_judges
-from selfie.judges.verdict import VerdictPrompt, verdict_probabilities
-from selfie.parameters import JudgingParameters, PrecisionParameters
-from selfie.precision import scoring_arithmetic
-from selfie.preference.judgment import length_neutral
-from selfie.randomness import derive_seed
-from selfie.scoring.sequence_log_probs import score
+from selfie.judges.prompted_policy import VerdictPrompt, verdict_probabilities
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import scoring_arithmetic
+from selfie.preference.implicit_reward import length_neutral
+from selfie.runtime.random_seeds import derive_seed
+from selfie.scoring.log_probs import score
+from selfie.storage.shards import Shards
 from selfie.training.pairs import tokenize
 
 SIDES = ("chosen", "rejected")

@@ -5,14 +5,14 @@ from typing import Any
 
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
+from selfie.config.parameters import JudgingParameters, PrecisionParameters
 from selfie.judges.label_agreement import measure_agreement, measure_sampling
-from selfie.judges.pairs import build_pairs
-from selfie.judges.rewards import response_rewards
-from selfie.parameters import JudgingParameters, PrecisionParameters
-from selfie.precision import Arithmetic, sampling_arithmetic, scoring_candidates
-from selfie.scoring.sequence_log_probs import score
+from selfie.judges.preference_pairs import build_pairs
+from selfie.judges.response_rewards import response_rewards
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic, sampling_arithmetic, scoring_candidates
+from selfie.scoring.log_probs import score
+from selfie.storage.shards import Shards
 
 
 def measure_precision(

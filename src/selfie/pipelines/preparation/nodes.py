@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
-from selfie.conversion import convert_gguf
+from selfie.config.parameters import WorldParameters
 from selfie.errors import ConfigurationError
-from selfie.parameters import WorldParameters
-from selfie.randomness import derive_seed
-from selfie.world.language import all_prompts, gold_reward, write_response, write_verdict
-from selfie.world.pretraining import pretrain
+from selfie.judges.prompted_policy import VerdictPrompt
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.gguf import convert_gguf
+from selfie.runtime.random_seeds import derive_seed
+from selfie.synthetic.language import QUESTION, VERDICTS, all_prompts, gold_reward, write_response
+from selfie.synthetic.pretraining import pretrain
 
 
 def convert_model(gguf_model: Path, workspace: Path) -> Checkpoint:
@@ -69,3 +70,9 @@ def _labelled_pair(prompt: str, number: int, rng: np.random.Generator) -> dict:
 
 def _prompt_row(prompt: str, number: int) -> dict:
     return {"prompt_id": prompt, "messages": [{"role": "user", "content": prompt}], "row": number}
+
+
+def write_verdict(prompt: str, response_1: str, response_2: str) -> tuple[str, str]:
+    """The question which response is better, and the true answer."""
+    question = VerdictPrompt(QUESTION, *VERDICTS).fill(prompt, response_1, response_2)
+    return question, VERDICTS[gold_reward(prompt, response_1) < gold_reward(prompt, response_2)]

@@ -4,7 +4,7 @@ from typing import Any
 
 from plotly.graph_objects import Figure
 
-from selfie.checkpoints import Checkpoint
+from selfie.models.checkpoint import Checkpoint
 from selfie.reporting.figures import progress_figure
 from selfie.reporting.report import html_report, markdown_report
 from selfie.reporting.summary import policy_name, summary_of

@@ -6,21 +6,21 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
-from selfie.datasets.shards import Shards
-from selfie.generation.engine import Sampling
-from selfie.generation.sample import sample_responses
-from selfie.judges.gold import gold_scorer
-from selfie.judges.reward_model import train_reward_model
-from selfie.parameters import (
+from selfie.config.parameters import (
     GenerationParameters,
     JudgingParameters,
     PrecisionParameters,
     RewardModelParameters,
     SeedLabellingParameters,
 )
-from selfie.precision import sampling_arithmetic, trains_mixed
-from selfie.randomness import derive_seed
+from selfie.generation.engine import Sampling
+from selfie.generation.sampling import sample_responses
+from selfie.judges.gold import gold_scorer
+from selfie.judges.reward_model import train_reward_model
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import sampling_arithmetic, trains_mixed
+from selfie.runtime.random_seeds import derive_seed
+from selfie.storage.shards import Shards
 from selfie.training.pairs import tokenize
 
 

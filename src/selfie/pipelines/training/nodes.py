@@ -4,9 +4,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from selfie.checkpoints import Checkpoint
-from selfie.parameters import PrecisionParameters, TrainingParameters
-from selfie.randomness import derive_seed
+from selfie.config.parameters import PrecisionParameters, TrainingParameters
+from selfie.models.checkpoint import Checkpoint
+from selfie.runtime.random_seeds import derive_seed
 from selfie.training.pairs import add_human_pairs
 from selfie.training.train import train
 

@@ -1,0 +1,1 @@
+"""What starts and surrounds a run: hooks, runner, checks before it, status."""

@@ -1,0 +1,87 @@
+"""The runner of ``kedro run``: goes on where the last run stopped, and repeats only what is stale."""
+
+import logging
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
+from kedro.runner.task import Task
+from pluggy import PluginManager
+
+from selfie.app.freshness import examine, provenance_of, workspace_of
+from selfie.storage.provenance import Artefact
+
+logger = logging.getLogger(__name__)
+
+
+class ContinuingRunner(SequentialRunner):
+    """Kedro's sequential runner, but a node whose outputs are committed and fresh is skipped.
+
+    Each node is examined when its turn comes, so that a repeated node which makes the same bytes as before leaves all
+    that follows from it fresh.
+
+    Args:
+        is_async: not supported; Kedro's command passes it.
+        fresh: first forget how the outputs were made and drop what is half done, so that everything runs.
+    """
+
+    def __init__(self, is_async: bool = False, fresh: bool = False):
+        super().__init__(is_async=False)
+        self.fresh = fresh
+
+    def __repr__(self) -> str:
+        """Says what it is: kedro-viz follows a run only if it reads the name of Kedro's sequential runner here."""
+        return "<selfie.app.runner.ContinuingRunner, a kedro.runner.sequential_runner.SequentialRunner object>"
+
+    def _run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol,
+        hook_manager: PluginManager | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        if self.fresh:
+            self._forget(pipeline, catalog)
+        skipped: list[Node] = []
+        for number, node in enumerate(pipeline.nodes, start=1):
+            with _alone(node, catalog):
+                state = examine(node, catalog)
+                if state.status == "done":
+                    skipped.append(node)
+                    _remove_scratch(node, catalog)
+                    continue
+                partial = f" ({state.partial} are committed)" if state.partial else ""
+                logger.info("%d/%d %s: %s%s", number, len(pipeline.nodes), node.name, state.why(), partial)
+                Task(node, catalog, is_async=False, hook_manager=hook_manager, run_id=run_id).execute()
+        if skipped:
+            names = ", ".join(node.name for node in skipped)
+            count = f"{len(skipped)} of {len(pipeline.nodes)} steps were committed and fresh and were skipped"
+            logger.info("%s (`kedro run --fresh` repeats them): %s", count, names)
+
+    def _forget(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        for node in pipeline.nodes:
+            with _alone(node, catalog):
+                _remove_scratch(node, catalog, superseded=True)
+                for name in node.outputs:
+                    dataset: Any = catalog.get(name)
+                    if isinstance(dataset, Artefact):
+                        dataset.forget()
+
+
+def _remove_scratch(node: Node, catalog: CatalogProtocol, superseded: bool = False) -> None:
+    """A run killed right after the commit has left the node's scratch; ``superseded``: of other provenances too."""
+    workspace = workspace_of(node, catalog, provenance_of(node, catalog))
+    if workspace is not None:
+        folder = workspace[1].parent if superseded else workspace[1]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alone(node: Node, catalog: CatalogProtocol) -> AbstractContextManager[None]:
+    """What experiments share is made by one run at a time: one that waited finds it made."""
+    if "preparation" not in node.tags or "preparation_lock" not in catalog:
+        return nullcontext()
+    return catalog.load("preparation_lock").waiting()

@@ -1,0 +1,86 @@
+"""What shapes the graph, as opposed to what flows through it: read from ``globals.yml`` before pipelines are built."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from kedro.framework.project import pipelines
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from selfie.config.parameters import Parameters
+from selfie.errors import ConfigurationError
+
+JUDGE_MODELS = {"llm": "previous_policy", "reward_model": "reward_model"}
+MOST_ITERATIONS = 100
+
+
+class Shape(BaseModel):
+    """How many iterations, and how the initial model comes about."""
+
+    model_config = ConfigDict(frozen=True)
+
+    iterations: Annotated[int, Field(ge=0, le=MOST_ITERATIONS)] = 2
+    """0: only seeding."""
+    preparation: Literal["gguf", "world", "none"] = "gguf"
+    """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
+    model_outputs: str | None = None
+    """A stranger's answers, which the pipeline ``evaluation`` then evaluates instead of the policies'."""
+    judge_model: Literal["previous_policy", "reward_model"] | None = None
+    """The dataset that the judge needs besides the responses."""
+    heldout: bool = False
+    """Whether there are held-out preferences to judge."""
+    replay: bool = False
+    """Whether the iterations train on the human's pairs too."""
+    reward_model: Literal["seeds", "none"] = "none"
+    """``seeds``: the judge's reward model is trained on the seed pairs; ``none``: it is there."""
+
+    @property
+    def trains_reward_model(self) -> bool:
+        """Whether there is one to train."""
+        return self.judge_model == "reward_model" and self.reward_model == "seeds"
+
+
+_current = Shape()
+
+
+def current_shape() -> Shape:
+    """The shape that the session's environment chose; outside a session the base environment's."""
+    return _current.model_copy(update=_from_environment())
+
+
+def choose_shape(variables: Mapping[str, Any], parameters: Parameters) -> None:
+    """Takes the shape from the environment's globals and the judge; pipelines are built anew on their next use.
+
+    ``SELFIE_ITERATIONS`` in the process's environment overrides the number of iterations, and the parameter
+    ``iterations`` (``--params iterations=1``, or a method's) overrides both.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+    global _current  # noqa: PLW0603 — Kedro builds pipelines without telling them the session's environment
+    try:
+        chosen: dict[str, Any] = {
+            "judge_model": JUDGE_MODELS.get(parameters.judging.judge),
+            "replay": parameters.training.replay > 0,
+        }
+        for name in ("iterations", "model_outputs"):
+            if getattr(parameters, name) is not None:
+                chosen[name] = getattr(parameters, name)
+        _current = Shape.model_validate({**variables, **_from_environment(), **chosen})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigurationError(
+            f"globals.yml, {name}", first["msg"], "see src/selfie/config/pipeline_options.py"
+        ) from error
+    pipelines.configure("selfie.pipeline_registry")
+
+
+def _from_environment() -> dict[str, int]:
+    value = os.environ.get("SELFIE_ITERATIONS")
+    if value is None:
+        return {}
+    if not (value.isascii() and value.isdigit() and int(value[:9]) <= MOST_ITERATIONS):
+        problem = f"{value!r:.40} is not a number of iterations"
+        raise ConfigurationError("SELFIE_ITERATIONS", problem, f"set it to a number from 0 to {MOST_ITERATIONS}")
+    return {"iterations": int(value)}

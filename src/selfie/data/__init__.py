@@ -1,0 +1,1 @@
+"""What a user brings: readers of files, validation of rows."""

@@ -1,0 +1,107 @@
+"""From prompts to rows of sampled responses."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from selfie.errors import DataError
+from selfie.generation.engine import Engine, Request, Sampling
+from selfie.generation.engine_choice import open_engine
+from selfie.models.chat_template import as_text, render
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
+from selfie.runtime.random_seeds import derive_seed
+from selfie.storage.shards import Shards, in_shards
+
+logger = logging.getLogger(__name__)
+
+
+def sample_responses(
+    checkpoint: Checkpoint,
+    prompts: Dataset,
+    samples: int,
+    sampling: Sampling,
+    *,
+    engine: str,
+    batch_tokens: int,
+    max_length: int,
+    purpose: str,
+    seed: int,
+    shards: Shards | None = None,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
+) -> Dataset:
+    """Draws ``samples`` responses a prompt; the same prompt, purpose and seed always give the same ones.
+
+    Args:
+        checkpoint: the model that speaks.
+        prompts: rows with ``prompt_id`` and ``messages``.
+        samples: responses a prompt.
+        sampling: temperature, top-p, longest response.
+        engine: ``auto``, ``transformers`` or ``vllm``.
+        batch_tokens: the transformers engine's budget.
+        max_length: tokens of prompt and response together; prompts that leave no room are left out and counted.
+        purpose: what the samples are for (an iteration, the evaluation): part of their seeds.
+        seed: the run's.
+        shards: where finished shards of responses are kept until all are there; without, all is done in one piece.
+        arithmetic: of the model.
+
+    Returns:
+        Rows, a prompt's samples together: ``prompt_id``, ``messages``, ``prompt`` (their text), ``prompt_ids``,
+        ``sample``, ``response``, ``response_ids``, ``finish_reason``.
+
+    Raises:
+        DataError: no prompt fits.
+    """
+    tokenizer = checkpoint.load_tokenizer()
+    lengths = (len(render(tokenizer, messages)) for messages in prompts["messages"])
+    fitting = np.flatnonzero([length + sampling.max_new_tokens <= max_length for length in lengths])
+    if len(fitting) < len(prompts):
+        left_out = len(prompts) - len(fitting)
+        logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
+    if not len(fitting):
+        raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
+    opened: list[Engine] = []
+    with ExitStack() as stack:
+
+        def draw(part: range) -> Dataset:
+            if not opened:  # where every shard is there already, no model is loaded
+                tokens = samples * len(fitting) * sampling.max_new_tokens
+                drawing = open_engine(engine, checkpoint, batch_tokens, max_length, tokens, arithmetic)
+                opened.append(stack.enter_context(drawing))
+            rows = list(_unanswered(tokenizer, prompts, fitting, part, samples))
+            seeds = (derive_seed(seed, purpose, row["prompt_id"], row["sample"]) for row in rows)
+            requests = [Request(row["prompt_ids"], own) for row, own in zip(rows, seeds, strict=True)]
+            responses = opened[0].generate(requests, sampling)
+            # What ends a response is no part of its text, even where the tokenizer takes it for a word.
+            said = [r.token_ids[: len(r.token_ids) - (r.finish_reason == "stop")] for r in responses]
+            texts = tokenizer.batch_decode(said, skip_special_tokens=True)
+            return Dataset.from_list(
+                [
+                    {**row, "response": text, "response_ids": r.token_ids, "finish_reason": r.finish_reason}
+                    for row, text, r in zip(rows, texts, responses, strict=True)
+                ]
+            )
+
+        return in_shards(shards, draw, samples * len(fitting))
+
+
+def _unanswered(
+    tokenizer: PreTrainedTokenizerBase, prompts: Dataset, fitting: np.ndarray, part: range, samples: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of these numbers, without their responses."""
+    for number, drawn in groupby(part, key=lambda row: row // samples):
+        prompt = prompts[int(fitting[number])]
+        head = {
+            "prompt_id": prompt["prompt_id"],
+            "messages": prompt["messages"],
+            "prompt": as_text(prompt["messages"]),
+            "prompt_ids": render(tokenizer, prompt["messages"]),
+        }
+        for row in drawn:
+            yield {**head, "sample": row % samples}

@@ -1,0 +1,38 @@
+"""The annotator that the parameters name."""
+
+from pydantic import SecretStr
+
+from selfie.config.parameters import AnnotationParameters, JudgePrompts
+from selfie.judges.comparisons import Annotator, ScorerAnnotator
+from selfie.judges.gold import gold_scorer
+from selfie.judges.openai_api import LlmAnnotator
+from selfie.judges.openai_client import ChatClient
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import sampling_arithmetic
+
+
+def open_annotator(
+    name: str,
+    parameters: AnnotationParameters,
+    prompts: JudgePrompts,
+    gold: str | None,
+    key: SecretStr,
+    precision: str = "auto",
+) -> Annotator | None:
+    """``gold``, ``llm``, ``local`` or ``reward_model``; None for ``none``. Models are loaded when they are asked.
+
+    ``precision``: of a model on this machine, as ``precision.evaluation``.
+    """
+    if name == "gold" and gold is not None:
+        return ScorerAnnotator(gold, gold_scorer(gold))
+    if name == "llm":
+        return LlmAnnotator(ChatClient(parameters.endpoint, key), prompts.pairwise)
+    if name == "none":
+        return None
+    from selfie.judges.local_annotators import LocalAnnotator, RewardModelAnnotator
+
+    checkpoint = Checkpoint(str(parameters.judge_model), parameters.judge_revision)
+    arithmetic = sampling_arithmetic(precision, checkpoint)
+    if name == "local":
+        return LocalAnnotator(checkpoint, prompts.pairwise, arithmetic)
+    return RewardModelAnnotator(checkpoint, arithmetic)

@@ -1,0 +1,80 @@
+"""From rewards to preference pairs."""
+
+import logging
+from collections.abc import Iterator
+from itertools import chain, groupby
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from selfie.errors import DataError
+from selfie.preference.implicit_reward import best_and_worst, margin_weights, preference_probability
+from selfie.storage.shards import Shards, in_shards
+
+logger = logging.getLogger(__name__)
+
+
+def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shards: Shards | None = None) -> Dataset:
+    """The best and the worst response of each prompt.
+
+    Args:
+        scored: rows of responses with ``policy_log_prob``, a prompt's rows together.
+        rewards: the judge's, shape [rows].
+        weighting: ``even``, or ``margin``: as wide as a pair's margin is beside the others.
+        shards: where the pairs are kept until all are there; without, they are made in memory.
+
+    Returns:
+        Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``)
+        with the texts, the rewards, the ``margin``
+        between them, the ``probability`` that chosen is the better one and the pair's ``weight`` in training. A prompt
+        whose samples are all identical gives no pair.
+
+    Raises:
+        DataError: no prompt gives a pair.
+    """
+    rewards = rewards.double()  # from here to the stored columns: in fp32 a close call's margin can turn round
+    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards)), np.int64).reshape(-1, 2)
+    rows = every[every[:, 0] != every[:, 1]]
+    if not len(rows):
+        raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
+    if len(rows) < len(every):
+        logger.warning("%d prompts gave no pair: their samples are identical", len(every) - len(rows))
+    values = rewards.numpy()[rows]
+    margins = values[:, 0] - values[:, 1]
+    weights = margin_weights(torch.from_numpy(margins)).numpy() if weighting == "margin" else np.ones_like(margins)
+
+    def pair(part: range) -> Dataset:
+        here = slice(part.start, part.stop)
+        chosen, rejected = (scored.select(side)[:] for side in rows[here].T)
+        return Dataset.from_dict(
+            {
+                "pair": list(part),
+                **{name: chosen[name] for name in ("iteration", "prompt_id", "prompt", "prompt_ids")},
+                "chosen": chosen["response"],
+                "rejected": rejected["response"],
+                "chosen_ids": chosen["response_ids"],
+                "rejected_ids": rejected["response_ids"],
+                "chosen_reward": values[here, 0],
+                "rejected_reward": values[here, 1],
+                "margin": margins[here],
+                "probability": preference_probability(*torch.from_numpy(values[here]).unbind(dim=1)).numpy(),
+                "weight": weights[here],
+            }
+        )
+
+    return in_shards(shards, pair, len(rows))
+
+
+def _best_and_worst(scored: Dataset, rewards: Tensor) -> Iterator[tuple[int, int]]:
+    """Each prompt's rows of the highest and the lowest reward; the same row twice where their tokens are identical."""
+    responses = scored.select_columns(["prompt_id", "response_ids"])
+    numbered = enumerate(zip(responses, rewards.tolist(), strict=True))
+    for _, group in groupby(numbered, key=lambda item: item[1][0]["prompt_id"]):
+        numbers, answered = zip(*group, strict=True)
+        samples, values = zip(*answered, strict=True)
+        best, worst = best_and_worst(torch.tensor(values, dtype=torch.float64))
+        if samples[best]["response_ids"] == samples[worst]["response_ids"]:
+            worst = best
+        yield numbers[best], numbers[worst]

@@ -1,0 +1,1 @@
+"""How artefacts are committed: manifests, shards, locks, caches."""

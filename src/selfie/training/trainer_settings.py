@@ -1,0 +1,66 @@
+"""What every training tells its TRL trainer, whatever the loss."""
+
+import math
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelerate import PartialState
+from transformers import TrainingArguments
+
+from selfie.config.parameters import OptimizerParameters
+from selfie.errors import ConfigurationError
+from selfie.models.checkpoint import compute_device
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
+
+def on_one_device(arguments: Arguments) -> Arguments:
+    """A process trains on one device, the first that it sees; the others stay visible, for vLLM.
+
+    transformers would copy the model to all of them (``nn.DataParallel``), and TRL raises where it would. It sets
+    ``_n_gpu`` itself for a model that is spread over devices. Several devices take several processes.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def trainer_settings(
+    parameters: OptimizerParameters, seed: int, workspace: Path, mixed: bool, micro_batch_size: int | None = None
+) -> dict[str, Any]:
+    """Arguments of TRL's ``DPOConfig`` and ``RewardConfig``.
+
+    With ``mixed`` matrix products are bf16's (autocast). Without ``micro_batch_size`` (pairs of one forward pass at
+    most), a process gets all its pairs of a step at once.
+
+    Raises:
+        ConfigurationError: the batch can't be shared out evenly to the processes.
+    """
+    on_cpu = compute_device().type == "cpu"
+    processes = PartialState(cpu=on_cpu).num_processes
+    pairs_per_process, rest = divmod(parameters.batch_size, processes)
+    if rest:
+        raise ConfigurationError(
+            "training.batch_size",
+            f"{parameters.batch_size} pairs can't be shared out evenly to {processes} processes",
+            "make it a multiple of their number",
+        )
+    micro_batch_size = math.gcd(micro_batch_size or pairs_per_process, pairs_per_process)
+    return {
+        "output_dir": str(workspace),
+        "learning_rate": parameters.learning_rate,
+        "num_train_epochs": parameters.epochs,
+        "per_device_train_batch_size": micro_batch_size,
+        "gradient_accumulation_steps": pairs_per_process // micro_batch_size,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": parameters.learning_rate_warmup,
+        "weight_decay": parameters.weight_decay,
+        "max_grad_norm": parameters.max_grad_norm,
+        "bf16": mixed,
+        "use_cpu": on_cpu,
+        "dataloader_pin_memory": not on_cpu,
+        "gradient_checkpointing": False,
+        "max_length": None,
+        "logging_strategy": "no",
+        "report_to": [],
+        "seed": seed % 2**32,
+    }

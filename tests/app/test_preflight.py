@@ -1,0 +1,177 @@
+"""What is checked before a run: every parameter, and whether the data suffice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from selfie.app.preflight import check_inputs, check_parameters
+from selfie.config.parameters import Parameters
+from selfie.datasets import CheckpointDataset, PromptDataset
+from selfie.errors import ConfigurationError, DataError, ModelError
+from selfie.generation.engine_choice import choose_engine
+from selfie.models.checkpoint import Checkpoint
+from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
+
+CONFIGURATION = Path(__file__).parents[2] / "conf"
+
+
+def configured(environment: str = "base") -> dict[str, Any]:
+    """The parameters of conf/base and of the environment over it, as Kedro loads them."""
+    return CONFIG_LOADER_CLASS(str(CONFIGURATION), env=environment, **CONFIG_LOADER_ARGS)["parameters"]
+
+
+@pytest.fixture(scope="module")
+def base() -> dict[str, Any]:
+    return configured()
+
+
+@pytest.mark.parametrize("environment", [e.name for e in CONFIGURATION.iterdir() if (e / "parameters.yml").exists()])
+def test_the_shipped_parameters_are_in_range(environment: str):
+    parameters = check_parameters(configured(environment), {})
+    assert len(parameters.prompts_per_iteration) >= 2
+
+
+def test_params_of_the_command_line_are_laid_over(base: dict[str, Any]):
+    """Nested ones change what they name and leave their neighbours; lists are replaced as a whole."""
+    runtime = {"seed": 7, "training": {"alpha": 0.25, "extrapolation": [0.0]}, "prompts_per_iteration": [5]}
+    parameters = check_parameters(base, runtime)
+    assert parameters.seed == 7
+    assert (parameters.training.alpha, parameters.training.extrapolation) == (0.25, [0.0])
+    assert parameters.training.learning_rate == base["training"]["learning_rate"]
+    assert parameters.seeding.alpha == base["seeding"]["alpha"]
+    assert parameters.prompts_per_iteration == [5]
+    assert base == configured()  # laid over, not written into
+
+
+OPTIMIZER = {
+    "learning_rate": 1e-4,
+    "epochs": 1,
+    "learning_rate_warmup": 0.1,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+}
+WRONG = {
+    "misspelt": ({"betta": 0.1}, ["parameter betta", "no such parameter", "did you mean beta?"]),
+    "misspelt inside": ({"training": {"aplha": 0.1}}, ["training.aplha", "did you mean alpha?"]),
+    "misspelt group": ({"trainig": {"alpha": 0.1}}, ["parameter trainig", "did you mean training?"]),
+    "misspelt in an optional group": (
+        {"world": {"corpus": 9, "seed_pair": 9, "prompts": 9, "evaluation_prompts": 9}},
+        ["world.seed_pair", "did you mean seed_pairs?"],
+    ),
+    "like nothing known": ({"zzzzzz": 1}, ["parameter zzzzzz", "no such parameter", "remove it"]),
+    "text for a number": ({"beta": "0.1"}, ["parameter beta", "(it is '0.1')"]),
+    "number for text": ({"experiment": 3}, ["parameter experiment", "(it is 3)"]),
+    "fraction for a count": ({"training": {"epochs": 1.5}}, ["training.epochs", "(it is 1.5)"]),
+    "yes for a number": ({"training": {"alpha": True}}, ["training.alpha", "(it is True)"]),
+    "number for a list": ({"training": {"extrapolation": 0.5}}, ["training.extrapolation", "list"]),
+    "text for a group": ({"training": "fast"}, ["parameter training", "(it is 'fast')"]),
+    "alpha above 1": ({"training": {"alpha": 1.1}}, ["training.alpha", "less than 0.5", "it is 1.1"]),
+    "percentile of 100": ({"training": {"noise_percentile": 100.0}}, ["training.noise_percentile", "less than 100"]),
+    "negative lambda": ({"training": {"extrapolation": [0.5, -0.1]}}, ["training.extrapolation.1", "it is -0.1"]),
+    "no lambda": ({"training": {"extrapolation": []}}, ["training.extrapolation"]),
+    "uneven micro-batches": (
+        {"reward_model": {**OPTIMIZER, "batch_size": 16, "micro_batch_size": 5}},
+        ["reward_model", "micro_batch_size"],
+    ),
+    "one sample": ({"generation": {"samples_per_prompt": 1}}, ["generation.samples_per_prompt", "it is 1"]),
+    "top-p of 0": ({"generation": {"top_p": 0.0}}, ["generation.top_p", "greater than 0"]),
+    "temperature of 0": ({"generation": {"temperature": 0.0}}, ["generation.temperature", "greater than 0"]),
+    "beta of 0": ({"beta": 0.0}, ["parameter beta", "greater than 0"]),
+    "not a number": ({"training": {"learning_rate": float("nan")}}, ["training.learning_rate"]),
+    "negative seed": ({"seed": -1}, ["parameter seed", "it is -1"]),
+    "an empty iteration": ({"prompts_per_iteration": [8, 0]}, ["prompts_per_iteration.1", "it is 0"]),
+    "a folder as name": ({"experiment": "../elsewhere"}, ["parameter experiment", "'../elsewhere'"]),
+    "unknown judge": ({"judging": {"judge": "oracle"}}, ["judging.judge", "'logit'", "it is 'oracle'"]),
+    "unknown engine": ({"generation": {"engine": "tgi"}}, ["generation.engine", "'vllm'", "it is 'tgi'"]),
+    "unknown gold": ({"gold": "gpt-4"}, ["parameter gold", "'plain_language'", "it is 'gpt-4'"]),
+    "gold judge without gold": ({"gold": None, "judging": {"judge": "gold"}}, ["judg", "gold"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_parameter_is_named(base: dict[str, Any], case: str):
+    """With its full name, what it is, and what it may be or was meant to be."""
+    runtime, words = WRONG[case]
+    with pytest.raises(ConfigurationError) as caught:
+        check_parameters(base, runtime)
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["beta", "training"])
+def test_a_missing_parameter_is_named(base: dict[str, Any], name: str):
+    with pytest.raises(ConfigurationError, match=rf"parameter {name}: it is missing\n.*set it in conf/"):
+        check_parameters({key: value for key, value in base.items() if key != name}, {})
+
+
+def test_all_wrong_parameters_are_named_at_once(base: dict[str, Any]):
+    with pytest.raises(ConfigurationError) as caught:
+        check_parameters(base, {"beta": -1.0, "training": {"alpha": 2.0, "lambda": 0.5}})
+    assert all(name in caught.value.where for name in ("beta", "training.alpha", "training.lambda"))
+
+
+@pytest.fixture
+def parameters(base: dict[str, Any]) -> Parameters:
+    changes = {"max_length": 128, "prompts_per_iteration": [6, 4], "generation": {"engine": "transformers"}}
+    return check_parameters(base, changes)
+
+
+PIPELINE = Pipeline([Node(lambda prompts, model: None, ["prompts", "initial_model"], "out", name="read")])
+PROMPTS = Dataset.from_list(
+    [{"prompt_id": f"{n}", "messages": [{"role": "user", "content": f"{n}"}]} for n in range(9)]
+)
+
+
+def catalog(prompts: Any, model: Any) -> DataCatalog:
+    return DataCatalog({"prompts": prompts, "initial_model": model})
+
+
+@pytest.mark.parametrize(
+    ("iterations", "error", "words"),
+    [
+        (2, DataError, "2 iterations need 10 prompts, there are 9"),
+        (3, ConfigurationError, "it plans 2 iterations, the run has 3"),
+    ],
+)
+def test_too_few_prompts_are_counted(parameters, tiny_checkpoint: Checkpoint, iterations: int, error, words: str):
+    with pytest.raises(error, match=words):
+        check_inputs(PIPELINE, catalog(MemoryDataset(PROMPTS), MemoryDataset(tiny_checkpoint)), parameters, iterations)
+
+
+def test_enough_prompts_pass(parameters, tiny_checkpoint: Checkpoint):
+    """One iteration needs six of the nine."""
+    check_inputs(PIPELINE, catalog(MemoryDataset(PROMPTS), MemoryDataset(tiny_checkpoint)), parameters, 1)
+
+
+def test_errors_of_data_and_model_come_unwrapped(parameters, tiny_checkpoint: Checkpoint, tmp_path: Path):
+    """Kedro wraps what a dataset raises; the user wants where, what and what to do."""
+    missing = str(tmp_path / "nowhere")
+    prompts, model = MemoryDataset(PROMPTS), CheckpointDataset(missing)
+    with pytest.raises(ModelError, match="this model folder does not exist"):
+        check_inputs(PIPELINE, catalog(prompts, model), parameters, 1)
+    prompts, model = PromptDataset(f"{missing}.jsonl"), MemoryDataset(tiny_checkpoint)
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: the file does not exist"):
+        check_inputs(PIPELINE, catalog(prompts, model), parameters, 1)
+
+
+def test_a_judge_that_can_not_be_read_is_refused_before_anything_runs(base: dict[str, Any], tmp_path: Path):
+    parameters = check_parameters(
+        base, {"annotation": {"judge_model": str(tmp_path / "judge")}, "evaluation": {"annotator": "local"}}
+    )
+    reads = Pipeline([Node(len, "params:annotation", "annotations")])
+    with pytest.raises(ModelError, match=r"judge.*this model folder does not exist"):
+        check_inputs(reads, DataCatalog({}), parameters, iterations=1)
+    check_inputs(Pipeline([Node(len, "params:judging", "pairs")]), DataCatalog({}), parameters, iterations=1)
+
+
+def test_an_engine_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """As if vLLM were missing: asked for by name it is an error, ``auto`` does without."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match="vLLM is not installed"):
+        choose_engine("vllm")
+    assert choose_engine("auto") == "transformers"
