@@ -41,6 +41,7 @@ test: install  ## lint, types, unit tests and an end-to-end run
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 chaos: install  ## kill whole runs of the world 30 times, compare with uninterrupted ones: about 10 minutes

@@ -171,7 +171,8 @@ def start(folder: Path, world: World, flushes: int) -> tuple[int, int]:
             logging.getLogger(name).addHandler(Pipe(theirs))
             logging.getLogger(name).setLevel(logging.DEBUG)
         prepare_to_die(flushes, theirs)
-        with KedroSession.create(PROJECT, env=world.env, runtime_params=world.parameters) as session:
+        session: Any = KedroSession.create(PROJECT, env=world.env, runtime_params=world.parameters)
+        with session:
             session.run(runner=ContinuingRunner())
         status = 0
     except BaseException:
@@ -203,7 +204,9 @@ def prepare_to_die(flushes: int, descriptor: int) -> None:
 def follow(process: int, descriptor: int, choose: Any) -> Attempt:
     """Reads the run's log until it ends; ``choose(line)`` says after how many seconds to send it which signal."""
     began = time.monotonic()
-    lines, rest, chosen, due = [], b"", None, None
+    lines: list[str] = []
+    rest, due = b"", None
+    chosen: Any = None  # seconds to wait, signal
     while True:
         wait = PATIENCE if due is None else max(0.0, due - time.monotonic())
         ready, _, _ = select.select([descriptor], [], [], wait)
@@ -220,8 +223,9 @@ def follow(process: int, descriptor: int, choose: Any) -> Attempt:
         *complete, rest = (rest + read).split(b"\n")
         for line in complete:
             lines.append(line.decode())
-            if chosen is None and (chosen := choose(lines[-1])):
-                due = time.monotonic() + chosen[0]
+            if chosen is None:
+                chosen = choose(lines[-1])
+                due = time.monotonic() + chosen[0] if chosen else None
     os.close(descriptor)
     return Attempt(os.waitpid(process, 0)[1], lines, time.monotonic() - began)
 
@@ -325,7 +329,8 @@ def run(kills: int, env: str, first_seed: int, folder: Path, iterations: int | N
     """Torments this many worlds, or more if it takes more; what ``chaos.json`` holds."""
     bootstrap_project(PROJECT)
     parameters = World(env, first_seed, iterations).parameters
-    with KedroSession.create(PROJECT, env=env, runtime_params=parameters) as session:
+    session: Any = KedroSession.create(PROJECT, env=env, runtime_params=parameters)
+    with session:
         session.load_context()  # shapes the pipelines, whose steps name the stages
     tally = Tally()
     seed = first_seed
@@ -389,7 +394,7 @@ def main() -> None:
             arguments.kills, arguments.env, arguments.seed, Path(folder), arguments.iterations, arguments.worlds
         )
     if not arguments.print_only:
-        commit.commit_file(REPORT, lambda new: new.write_text(json.dumps(report, indent=1)) and None)
+        commit.commit_text(REPORT, json.dumps(report, indent=1))
         PAGE.write_text(page_with(report, PAGE.read_text()))
     print(json.dumps(report, indent=1))
     sys.exit(not (report["identical"] and report["committed_shards_recomputed"] == 0))

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from selfie.app.runner import ContinuingRunner
 from selfie.app.status import status_table
-from selfie.datasets import rows
+from selfie.storage import rows
 from selfie.storage.commit import verify
 from selfie.training import trainer
 

@@ -16,11 +16,12 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from selfie.app.catalog_checks import check_data_folder, check_datasets, check_paths, check_written
 from selfie.app.freshness import provenance_of, superseded, workspace_of
 from selfie.app.preflight import announce, check_inputs, check_parameters
 from selfie.app.status import stage_of
-from selfie.config.checks import check_data_folder, check_datasets, check_paths, check_written, read_configuration
 from selfie.config.pipeline_options import choose_shape, current_shape
+from selfie.config.reading import read_configuration
 from selfie.errors.disk_and_memory import storage_error
 from selfie.errors.redaction import redact_logs
 from selfie.reporting.tables import print_table, terminal_table

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from unicodedata import name as character_name
 
 import numpy as np
@@ -23,7 +23,6 @@ from transformers import PreTrainedTokenizerBase
 
 from selfie.config.parameters import Parameters
 from selfie.data.file_readers import Problem, Row
-from selfie.datasets import RecordDataset
 from selfie.errors import DataError
 from selfie.models.chat_template import render
 
@@ -49,6 +48,27 @@ FAR = 3.0  # interquartile ranges beyond the quartiles, on a logarithmic scale (
 SCRIPT_CHARACTERS = 200
 
 
+class Records(Protocol):
+    """A user's data, row by row; see :class:`selfie.datasets.RecordDataset`."""
+
+    @property
+    def source(self) -> str:
+        """What messages call it."""
+        ...
+
+    def inspect(self) -> tuple[list[Row], list[Problem]]:
+        """The rows that can be used alone, and what is wrong with others or between rows."""
+        ...
+
+    def set_aside(self, rows: Iterable[int]) -> None:
+        """Rows, by number, to leave out from now on."""
+        ...
+
+    def refusal(self, problems: list[Problem]) -> DataError:
+        """The error that names the first of the problems in full."""
+        ...
+
+
 class SetAside(NamedTuple):
     """A row that the run does not use, and why."""
 
@@ -59,7 +79,7 @@ class SetAside(NamedTuple):
 
 
 def screen(
-    datasets: Mapping[str, RecordDataset], parameters: Parameters, tokenizer: PreTrainedTokenizerBase | None
+    datasets: Mapping[str, Records], parameters: Parameters, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[dict[str, list[Row]], list[SetAside]]:
     """Checks rows alone and between data sets, and tells the datasets which ones to leave out.
 
@@ -116,7 +136,7 @@ def _without(rows: list[Row], problems: Iterable[Problem]) -> list[Row]:
     return [rows[number] for number in _staying(rows, problems)]
 
 
-def _check_share(dataset: RecordDataset, kept: int, problems: list[Problem], limit: float) -> None:
+def _check_share(dataset: Records, kept: int, problems: list[Problem], limit: float) -> None:
     fatal = [problem for problem in problems if problem.fatal]
     failed, total = len({problem.row for problem in fatal}), kept + len({problem.row for problem in problems})
     if failed > limit * total:

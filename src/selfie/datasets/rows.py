@@ -4,14 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
-from selfie.storage.commit import commit_folder, verify
 from selfie.storage.provenance import Artefact
-
-disable_progress_bars()
+from selfie.storage.rows import load_rows, save_rows
 
 
 class RowsDataset(Artefact, AbstractDataset[Dataset, Dataset]):
@@ -29,11 +27,10 @@ class RowsDataset(Artefact, AbstractDataset[Dataset, Dataset]):
         self.metadata = metadata
 
     def load(self) -> Dataset:
-        verify(self._filepath)
-        return load_from_disk(str(self._filepath))
+        return load_rows(self._filepath)
 
     def save(self, data: Dataset) -> None:
-        commit_folder(self._filepath, lambda folder: data.save_to_disk(str(folder)), self.provenance)
+        save_rows(self._filepath, data, self.provenance)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

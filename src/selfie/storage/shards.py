@@ -8,9 +8,9 @@ from pathlib import Path
 from datasets import Dataset, concatenate_datasets
 from kedro.io import DatasetError
 
-from selfie.datasets.rows import RowsDataset
 from selfie.runtime.memory import trim_memory
 from selfie.storage.commit import is_committed, set_aside
+from selfie.storage.rows import load_rows, save_rows
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,8 @@ class Shards:
         for number, file in enumerate(files):
             if parts[number] is None:
                 logger.debug("computing %s", file)
-                shard = RowsDataset(str(file))
-                shard.save(compute(range(count)[number * self.rows : (number + 1) * self.rows]))
-                parts[number] = shard.load()
+                save_rows(file, compute(range(count)[number * self.rows : (number + 1) * self.rows]))
+                parts[number] = load_rows(file)
                 logger.debug("committed %s", file)
                 trim_memory()
         return concatenate_datasets(parts)
@@ -67,7 +66,7 @@ def _read(file: Path) -> Dataset | None:
     if not is_committed(file):
         return None
     try:
-        return RowsDataset(str(file)).load()
+        return load_rows(file)
     except DatasetError:
         logger.warning("%s is damaged: set aside as %s, and computed anew", file, set_aside(file))
         return None
