@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from selfie.config.parameters import GenerationParameters, JudgingParameters, TrainingParameters
+from selfie.config.parameters import GenerationParameters, JudgingParameters, PrecisionParameters, TrainingParameters
 from selfie.datasets import RowsDataset
 from selfie.models.checkpoint import Checkpoint
 from selfie.pipelines.generation.nodes import generate_responses
@@ -27,6 +27,7 @@ PROMPTS, SAMPLES, BETA = 12, 3, 0.1
 GENERATION = GenerationParameters(
     engine="transformers", samples_per_prompt=SAMPLES, temperature=1.0, top_p=1.0, max_new_tokens=16, batch_tokens=4000
 )
+PRECISION = PrecisionParameters()
 JUDGING = JudgingParameters(judge="logit", batch_tokens=200)
 TRAINING = TrainingParameters(
     learning_rate=1e-4,
@@ -118,10 +119,13 @@ def stages(
     prompts = Dataset.from_list(
         [{"prompt_id": text, "messages": [{"role": "user", "content": text}], "iteration": 1} for text in texts]
     )
-    responses = persist("responses", generate_responses(prompts, policy, folder / "sampling", GENERATION, 64, seed=0))
-    scored = persist("scored", score_responses(responses, policy, initial, folder / "scoring", JUDGING))
-    pairs = persist("pairs", judge_responses(scored, folder / "judging", JUDGING, BETA, None))
-    _, log = train_policy(pairs, policy, folder / "training", TRAINING, BETA, seed=0)
+    responses = persist(
+        "responses", generate_responses(prompts, policy, folder / "sampling", GENERATION, PRECISION, 64, seed=0)
+    )
+    precision = {"scoring": "float32"}
+    scored = persist("scored", score_responses(responses, policy, initial, precision, folder / "scoring", JUDGING))
+    pairs = persist("pairs", judge_responses(scored, folder / "judging", JUDGING, PRECISION, BETA, None))
+    _, log = train_policy(pairs, policy, folder / "training", TRAINING, PRECISION, BETA, seed=0)
     log = persist("log", log)
     models = {name: c.load_model(torch.float32).cpu() for name, c in (("policy", policy), ("initial", initial))}
     return Stages(prompts, responses, scored, pairs, log, read, models)
@@ -212,7 +216,7 @@ def test_the_text_would_be_scored_otherwise(stages: Stages, lossy_tokenizer: Pre
 
 
 def test_judging_pairs_the_sampled_ids(stages: Stages):
-    """Of each prompt's samples the one that gained most and the one that gained least, ids and log-probs with them."""
+    """Of each prompt's samples the one that gained most and the one that gained least, ids with them."""
     assert stages.read["pairs"] == []  # no model
     for pair in stages.pairs:
         samples: list[dict[str, Any]] = [row for row in stages.scored if row["prompt_id"] == pair["prompt_id"]]
@@ -221,7 +225,6 @@ def test_judging_pairs_the_sampled_ids(stages: Stages):
             assert pair["prompt_ids"] == row["prompt_ids"]
             assert pair[f"{side}_ids"] == row["response_ids"]
             assert pair[f"{side}"] == row["response"]
-            assert pair[f"reference_{side}_log_prob"] == row["policy_log_prob"]
     assert len(stages.pairs) == PROMPTS
 
 

@@ -51,7 +51,7 @@ def test_equals_one_plain_pass_a_sequence(tiny_model: LlamaForCausalLM, sequence
     with torch.no_grad():
         sums, hidden = response_log_probs(tiny_model, plain(prompts, responses))
     expected = [sum(naive_token_log_probs(tiny_model, p, r)) for p, r in zip(prompts, responses, strict=True)]
-    torch.testing.assert_close(sums, torch.tensor(expected), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(sums, torch.tensor(expected, dtype=torch.float64), atol=1e-4, rtol=1e-5)
     assert hidden.shape == (sum(map(len, responses)), tiny_model.config.hidden_size)
 
 

@@ -33,6 +33,7 @@ def orderly_exit() -> Iterator[None]:
     try:
         yield
     finally:
+        _requested.clear()
         signal.alarm(0)
         for number, handler in before.items():
             signal.signal(number, handler)
