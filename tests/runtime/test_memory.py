@@ -28,8 +28,8 @@ from selfie.pipelines.seeding.nodes import tokenize_pairs
 from selfie.training.pairs import add_human_pairs
 
 FEW, MANY = 256, 1024  # rows
-SHARD_ROWS = 256  # half of the default: a shard takes some 25 KB, whatever its rows
-BYTES_A_ROW = 400  # numbers, and the share of a shard; the rows themselves are several thousand each
+SHARD_ROWS = 128
+BYTES_A_ROW = 400  # numbers, and what a shard takes (some 20 KB); the rows themselves are several thousand each
 POOLS: list[pyarrow.MemoryPool] = []  # a pool must outlive its buffers
 TEXT = " ".join(["w00"] * 60)
 PRECISION = PrecisionParameters()

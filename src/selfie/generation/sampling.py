@@ -81,12 +81,9 @@ def sample_responses(
             # What ends a response is no part of its text, even where the tokenizer takes it for a word.
             said = [r.token_ids[: len(r.token_ids) - (r.finish_reason == "stop")] for r in responses]
             texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-            return Dataset.from_list(
-                [
-                    {**row, "response": text, "response_ids": r.token_ids, "finish_reason": r.finish_reason}
-                    for row, text, r in zip(rows, texts, responses, strict=True)
-                ]
-            )
+            for row, text, response in zip(rows, texts, responses, strict=True):
+                row |= {"response": text, "response_ids": response.token_ids, "finish_reason": response.finish_reason}
+            return Dataset.from_list(rows)
 
         return in_shards(shards, draw, samples * len(fitting))
 

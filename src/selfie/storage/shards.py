@@ -43,17 +43,20 @@ class Shards:
         self.folder.mkdir(parents=True, exist_ok=True)
         files = [self.folder / f"shard-{first // self.rows:06d}" for first in range(0, count, self.rows)]
         (self.folder / f"shards-of-{len(files)}").touch()
-        parts = [_read(file) for file in files]
-        if any(part is not None for part in parts):
-            committed = sum(part is not None for part in parts)
-            logger.info("%d of %d shards are committed: the others follow", committed, len(files))
+        committed = {number: part for number, file in enumerate(files) if (part := _read(file)) is not None}
+        if committed:
+            logger.info("%d of %d shards are committed: the others follow", len(committed), len(files))
+        parts: list[Dataset] = []
         for number, file in enumerate(files):
-            if parts[number] is None:
+            part = committed.get(number)
+            if part is None:
                 logger.debug("computing %s", file)
                 save_rows(file, compute(range(count)[number * self.rows : (number + 1) * self.rows]))
-                parts[number] = load_rows(file)
+                part = load_rows(file)
                 logger.debug("committed %s", file)
                 trim_memory()
+            parts.append(part)
+            part.info.features = parts[0].info.features  # one for all shards: a tenth of what a shard takes
         return concatenate_datasets(parts)
 
 
