@@ -72,22 +72,23 @@ class Guard(TrainerCallback):
     ) -> None:
         """Raises DivergenceError in every process."""
         workspace = Path(str(args.output_dir))
-        if _anywhere(bool(self.broken), args.device):
-            raise diverged("the loss", state.global_step, workspace, sorted(set(gather_object(list(self.broken)))))
         finite = [parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None]
-        if _anywhere(not torch.stack(finite).all(), args.device):
+        loss, gradient = _anywhere([bool(self.broken), not torch.stack(finite).all()], args.device)
+        if loss:
+            raise diverged("the loss", state.global_step, workspace, sorted(set(gather_object(list(self.broken)))))
+        if gradient:
             raise diverged("the gradient", state.global_step, workspace)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Saves and stops in every process if SIGTERM has come to one."""
-        if _anywhere(signals.requested(), args.device):
+        if any(_anywhere([signals.requested()], args.device)):
             signals.request()
             control.should_save = control.should_training_stop = True
 
 
-def _anywhere(fact: bool, device: torch.device) -> bool:
-    """Whether it is so in any process of the training; all of them ask at the same point of the same step."""
-    return bool(gather(torch.tensor([fact], device=device)).any())
+def _anywhere(facts: list[bool], device: torch.device) -> list[bool]:
+    """Which of these are so in any process of the training; all of them ask at the same point of the same step."""
+    return gather(torch.tensor([facts], device=device)).any(dim=0).tolist()
 
 
 def diverged(what: str, step: int, workspace: Path, pairs: Sequence[int] = ()) -> DivergenceError:
