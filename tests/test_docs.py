@@ -8,14 +8,21 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"), PROJECT / "data/README.md"])
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)\s]*))?\)")
 WAY = re.compile(r"^\|[^|]*\|\s*\[`[^`]+`\]\(\.\./(src/[^)]+)\)\s*\|\s*([^|]+)\|$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_links_lead_somewhere(page: Path):
-    links = [link for link in LINK.findall(page.read_text()) if not re.match(r"https?://|mailto:", link)]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    links = [link for link in LINK.findall(page.read_text()) if not re.match(r"https?://|mailto:", link[0])]
+    assert [file for file, _ in links if not (page.parent / file).exists()] == []
+    assert [link for link in links if link[1] and link[1] not in headings(page.parent / link[0])] == []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def test_functions_on_a_prompts_way_are_where_the_architecture_says():
