@@ -7,7 +7,6 @@ import pytest
 from datasets import Dataset
 
 from selfie.config.parameters import (
-    EvaluationParameters,
     GenerationParameters,
     JudgingParameters,
     SeedLabellingParameters,
@@ -54,8 +53,8 @@ def test_the_text_of_a_conversation():
 
 @pytest.fixture(scope="module")
 def outputs(tiny_checkpoint: Checkpoint, tmp_path_factory) -> list[dict[str, Any]]:
-    evaluation = EvaluationParameters(annotator="none", temperature=1.0, max_new_tokens=8, bootstrap_samples=10)
-    return generate_outputs(PROMPTS, tiny_checkpoint, tmp_path_factory.mktemp("w"), GENERATION, evaluation, 64, seed=0)
+    folder = tmp_path_factory.mktemp("w")
+    return generate_outputs(PROMPTS, tiny_checkpoint, folder, GENERATION, 1.0, 8, "auto", max_length=64, seed=0)
 
 
 def test_outputs_hold_the_conversation(outputs: list[dict[str, Any]]):
@@ -123,7 +122,7 @@ def test_judges_see_the_conversation(tiny_checkpoint: Checkpoint):
 
 def test_labelled_seeds_are_read_back_as_conversations(tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch):
     """Each conversation gives a pair of its own responses; the file's prompts are those that were brought."""
-    responses = sample_seeds(PROMPTS, tiny_checkpoint, GENERATION, 64, seed=0)
+    responses = sample_seeds(PROMPTS, tiny_checkpoint, GENERATION, "auto", 64, seed=0)
     said: dict[str, set[str]] = {}
     for row in responses:
         said.setdefault(row["prompt"], set()).add(row["response"])

@@ -201,7 +201,7 @@ def test_kedro_viz_shows_layers_and_previews(whole_run, tmp_path):
     kind, manifest = preview("policy_1")
     assert kind == "JSONPreview"
     assert "model.safetensors" in json.loads(manifest)["manifest"]
-    assert set(json.loads(manifest)["made_from"]) == {"code", "parameters", "inputs"}
+    assert set(json.loads(manifest)["made_from"]) == {"version", "parameters", "inputs"}
     assert preview("iteration_1.margins_plot")[0] == "PlotlyPreview"
     assert "kl_from_initial" in json.loads(preview("iteration_2.diagnostics")[1])
 

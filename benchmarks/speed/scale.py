@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks.speed.ours import BETA, parameters
 from benchmarks.speed.programme import in_a_process, machine
 from benchmarks.speed.workload import Setting
-from selfie.config.parameters import GenerationParameters, JudgingParameters, PrecisionParameters
+from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets.rows import RowsDataset
 from selfie.models.checkpoint import Checkpoint
 from selfie.pipelines.diagnostics.nodes import choose_examples, plot_labels, rejudge_pairs
@@ -46,7 +46,6 @@ BATCH_TOKENS = 16384
 SAMPLES = 2
 WATCH_SECONDS = 0.01
 MIB = 2**20
-PRECISION = PrecisionParameters()
 JUDGING = JudgingParameters(judge="logit", batch_tokens=BATCH_TOKENS)
 GENERATION = GenerationParameters(
     engine="transformers",
@@ -120,7 +119,7 @@ def generation(folder: str, prompts: int) -> Run:
     with watched() as run, tempfile.TemporaryDirectory(dir=folder) as workspace:
         asked = _rows(folder, "prompts", prompts).load()
         model = Checkpoint(f"{folder}/model")
-        responses = generate_responses(asked, model, Path(workspace), GENERATION, PRECISION, 128, seed=0)
+        responses = generate_responses(asked, model, Path(workspace), GENERATION, "auto", 128, seed=0)
         _rows(folder, "responses", prompts).save(responses)
     return run
 
@@ -130,11 +129,11 @@ def judging(folder: str, prompts: int) -> Run:
     with watched() as run, tempfile.TemporaryDirectory(dir=folder) as workspace:
         model = Checkpoint(f"{folder}/model")
         responses = _rows(folder, "responses", prompts).load()
-        precision = measure_precision(responses, model, model, JUDGING, PRECISION)
-        scored = score_responses(responses, model, model, precision, Path(workspace), JUDGING)
+        precision = measure_precision(responses, model, model, BATCH_TOKENS, "auto", "auto")
+        scored = score_responses(responses, model, model, precision, Path(workspace), BATCH_TOKENS, JUDGING.shard_rows)
         _rows(folder, "scored", prompts).save(scored)
         scored = _rows(folder, "scored", prompts).load()
-        pairs = judge_responses(scored, Path(workspace) / "judge", JUDGING, PRECISION, BETA, None)
+        pairs = judge_responses(scored, Path(workspace) / "judge", JUDGING, "auto", BETA, None)
         _rows(folder, "pairs", prompts).save(pairs)
     return run
 
@@ -144,7 +143,7 @@ def training(folder: str, prompts: int) -> Run:
     with watched() as run, tempfile.TemporaryDirectory(dir=folder) as workspace:
         pairs, setting = _rows(folder, "pairs", prompts).load(), Setting("", "", 0, 0, BATCH_TOKENS, "")
         model = Checkpoint(f"{folder}/model")
-        _, log = train_policy(pairs, model, Path(workspace), parameters(setting), PRECISION, BETA, 0)
+        _, log = train_policy(pairs, model, Path(workspace), parameters(setting), "auto", BETA, 0)
         _rows(folder, "training_log", prompts).save(log)
     return run
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from selfie.config.parameters import GenerationParameters, JudgingParameters, PrecisionParameters, TrainingParameters
+from selfie.config.parameters import GenerationParameters, JudgingParameters, TrainingParameters
 from selfie.datasets import RowsDataset
 from selfie.models.checkpoint import Checkpoint
 from selfie.pipelines.generation.nodes import generate_responses
@@ -27,7 +27,6 @@ PROMPTS, SAMPLES, BETA = 12, 3, 0.1
 GENERATION = GenerationParameters(
     engine="transformers", samples_per_prompt=SAMPLES, temperature=1.0, top_p=1.0, max_new_tokens=16, batch_tokens=4000
 )
-PRECISION = PrecisionParameters()
 JUDGING = JudgingParameters(judge="logit", batch_tokens=200)
 TRAINING = TrainingParameters(
     learning_rate=1e-4,
@@ -120,12 +119,13 @@ def stages(
         [{"prompt_id": text, "messages": [{"role": "user", "content": text}], "iteration": 1} for text in texts]
     )
     responses = persist(
-        "responses", generate_responses(prompts, policy, folder / "sampling", GENERATION, PRECISION, 64, seed=0)
+        "responses", generate_responses(prompts, policy, folder / "sampling", GENERATION, "auto", 64, seed=0)
     )
     precision = {"scoring": "float32"}
-    scored = persist("scored", score_responses(responses, policy, initial, precision, folder / "scoring", JUDGING))
-    pairs = persist("pairs", judge_responses(scored, folder / "judging", JUDGING, PRECISION, BETA, None))
-    _, log = train_policy(pairs, policy, folder / "training", TRAINING, PRECISION, BETA, seed=0)
+    scoring = (precision, folder / "scoring", JUDGING.batch_tokens, JUDGING.shard_rows)
+    scored = persist("scored", score_responses(responses, policy, initial, *scoring))
+    pairs = persist("pairs", judge_responses(scored, folder / "judging", JUDGING, "auto", BETA, None))
+    _, log = train_policy(pairs, policy, folder / "training", TRAINING, "auto", BETA, seed=0)
     log = persist("log", log)
     models = {name: c.load_model(torch.float32).cpu() for name, c in (("policy", policy), ("initial", initial))}
     return Stages(prompts, responses, scored, pairs, log, read, models)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from datasets import Dataset
 
 from benchmarks.speed import scale
-from selfie.config.parameters import GenerationParameters, JudgingParameters, PrecisionParameters
+from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets.rows import RowsDataset
 from selfie.models.checkpoint import Checkpoint
 from selfie.pipelines.diagnostics.nodes import choose_examples, rejudge_pairs
@@ -32,7 +32,6 @@ SHARD_ROWS = 128
 BYTES_A_ROW = 400  # numbers, and what a shard takes (some 20 KB); the rows themselves are several thousand each
 POOLS: list[pyarrow.MemoryPool] = []  # a pool must outlive its buffers
 TEXT = " ".join(["w00"] * 60)
-PRECISION = PrecisionParameters()
 CHOSEN = {"scoring": "float32"}
 JUDGING = JudgingParameters(judge="logit", length="neutral", batch_tokens=8192, shard_rows=SHARD_ROWS)
 GENERATION = GenerationParameters(
@@ -105,25 +104,25 @@ def split(model: Checkpoint, folder: Path, asked: Dataset) -> Dataset:
 
 def generate(model: Checkpoint, folder: Path, asked: Dataset) -> Dataset:
     asked = asked.add_column("iteration", [1] * len(asked))
-    return generate_responses(asked, model, folder, GENERATION, PRECISION, 128, 0)
+    return generate_responses(asked, model, folder, GENERATION, "auto", 128, 0)
 
 
 def score(model: Checkpoint, folder: Path, drawn: Dataset) -> Dataset:
     drawn = drawn.remove_columns(["policy_log_prob", "initial_log_prob"])
-    return score_responses(drawn, model, model, CHOSEN, folder, JUDGING)
+    return score_responses(drawn, model, model, CHOSEN, folder, JUDGING.batch_tokens, SHARD_ROWS)
 
 
 def choose(model: Checkpoint, folder: Path, drawn: Dataset) -> Dataset:
-    measure_precision(drawn, model, model, JUDGING, PRECISION)
+    measure_precision(drawn, model, model, JUDGING.batch_tokens, "auto", "auto")
     return drawn
 
 
 def judge(model: Checkpoint, folder: Path, scored: Dataset) -> Dataset:
-    return judge_responses(scored, folder, JUDGING, PRECISION, 0.1, None)
+    return judge_responses(scored, folder, JUDGING, "auto", 0.1, None)
 
 
 def tokenize(model: Checkpoint, folder: Path, human: Dataset) -> Dataset:
-    return tokenize_pairs(human, model, folder, None, 128, JUDGING)
+    return tokenize_pairs(human, model, folder, None, 128, SHARD_ROWS)
 
 
 def replay(model: Checkpoint, folder: Path, human: Dataset) -> Dataset:

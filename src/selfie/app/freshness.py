@@ -1,24 +1,28 @@
 """Is what a node made still what it would make now?
 
-Every artefact's manifest records what it was made from: the code that the node reaches, its parameters, the versions
-of its inputs. A node is fresh if all its outputs are committed and their records say what would be recorded now.
+Every artefact's manifest records what it was made from: the step's version, its parameters, the versions of its
+inputs. A node is fresh if all its outputs are committed and their records say what would be recorded now.
 """
 
+import inspect
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
+from pydantic import BaseModel
 
-from selfie.app.code_version import code_version
-from selfie.app.parameter_use import PREFIX, parameters_used
+from selfie.config.parameters import MODEL, NO_EFFECT, flatten
 from selfie.datasets import WorkspaceDataset
+from selfie.datasets.models import folder_version
 from selfie.storage.commit import is_committed
 from selfie.storage.provenance import Artefact, Versioned, short_hash
 
+PARAMETERS = "params:"
 VOLATILE = {"timings"}  # measured while the run goes on: no reason to repeat anything
 SHOWN_REASONS = 3
 MIB = 2**20
@@ -28,7 +32,7 @@ MIB = 2**20
 class State:
     """How it stands with one node: ``reasons`` say why it is to run, ``partial`` what is committed of it.
 
-    ``superseded`` is unfinished work from other inputs, parameters or code that is kept.
+    ``superseded`` is unfinished work from other inputs, parameters or another step version that is kept.
     """
 
     status: Literal["done", "stale", "missing"]
@@ -43,15 +47,23 @@ class State:
 
 
 def provenance_of(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
-    """What the node's outputs would be made from now: ``code``, ``parameters``, ``inputs``, each name → value."""
+    """What the node's outputs would be made from now: ``version``, ``parameters`` and ``inputs`` (name → value)."""
+    parameters: dict[str, Any] = {}
     inputs: dict[str, str | None] = {}
     for name in node.inputs:
-        if name in VOLATILE or name == "parameters" or name.startswith(PREFIX):
-            continue
-        dataset = catalog.get(name)
-        if isinstance(dataset, Versioned):
+        if name == "parameters" or name.startswith(PARAMETERS):
+            value = catalog.load(name)
+            parameters[name.removeprefix(PARAMETERS)] = _effective(value) if isinstance(value, BaseModel) else value
+        elif name not in VOLATILE and isinstance(dataset := catalog.get(name), Versioned):
             inputs[name] = dataset.version()
-    return {"code": code_version(node.func), "parameters": parameters_used(node, catalog.load), "inputs": inputs}
+    return {"version": step_version(node.func), "parameters": flatten(parameters), "inputs": inputs}
+
+
+def step_version(function: Callable[..., Any]) -> int:
+    """From ``STEP_VERSIONS`` of the function's module, 1 where it has none; see :mod:`selfie.pipelines`."""
+    function = inspect.unwrap(function)  # split_prompts is a partial
+    versions = getattr(sys.modules[function.__module__], "STEP_VERSIONS", {})
+    return versions.get(getattr(function, "__name__", None), 1)
 
 
 def examine(node: Node, catalog: CatalogProtocol) -> State:
@@ -114,16 +126,30 @@ def superseded(workspace: Path) -> dict[Path, str]:
 
 
 def _differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if "version" not in record:
+        return ["it was made before steps had versions"]
     reasons = []
+    if record["version"] != now["version"]:
+        reasons.append(f"the step's version was {record['version']}, is {now['version']}")
     for name in _changed(record["parameters"], now["parameters"]):
         before, after = (values["parameters"].get(name, "not set") for values in (record, now))
         reasons.append(f"{name} was {before}, is {after}")
     reasons += [f"{name} has changed" for name in _changed(record["inputs"], now["inputs"])]
-    modules = _changed(record["code"], now["code"])
-    if modules:
-        reasons.append(f"the code has changed ({', '.join(modules)})")
     return reasons
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _effective(group: BaseModel) -> dict[str, Any]:
+    """The parameters of a group that decide a result; a model's name with the version of what lies in its folder."""
+    values = {}
+    for name, field in type(group).model_fields.items():
+        if NO_EFFECT in field.metadata:
+            continue
+        value = getattr(group, name)
+        if MODEL in field.metadata and value and (version := folder_version(Path(value))):
+            value = f"{value} (files {version})"
+        values[name] = _effective(value) if isinstance(value, BaseModel) else value
+    return values

@@ -98,8 +98,8 @@ class ProvenanceHooks:
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> dict[str, Any] | None:
         """Hands the record to the outputs, and to the node a workspace of its own.
 
-        Unfinished work that an earlier run left there for other inputs, parameters or code is kept until the outputs
-        are committed: who sets the parameter back before that goes on from it.
+        Unfinished work that an earlier run left there for other inputs or parameters, or by another step version, is
+        kept until the outputs are committed: who sets the parameter back before that goes on from it.
         """
         self.unsaved = set(node.outputs)
         self.scratch = None

@@ -20,6 +20,17 @@ from selfie.reporting.label_figures import lengths_figure, margins_figure, relia
 from selfie.reporting.sections import section_of
 from selfie.runtime.random_seeds import derive_seed
 
+STEP_VERSIONS = {
+    "rejudge_pairs": 1,
+    "diagnose_answers": 1,
+    "diagnose_seeds": 1,
+    "diagnose_iteration": 1,
+    "choose_examples": 1,
+    "plot_labels": 1,
+    "plot_lengths": 1,
+    "compose_section": 1,
+}
+
 ROUNDING = (
     "label_agreement",
     "label_agreement_ci",

@@ -13,7 +13,6 @@ from selfie.config.parameters import (
     EvaluationParameters,
     GenerationParameters,
     JudgePrompts,
-    PrecisionParameters,
 )
 from selfie.evaluation.alpaca_files import Record
 from selfie.evaluation.annotate import Asking, annotate
@@ -34,14 +33,26 @@ from selfie.runtime.random_seeds import derive_seed
 from selfie.storage.annotation_cache import AnnotationCache
 from selfie.storage.shards import Shards
 
+STEP_VERSIONS = {
+    "generate_outputs": 1,
+    "annotate_outputs": 1,
+    "measure": 1,
+    "rank": 1,
+    "audit_pairs": 1,
+    "answer_mt_bench": 1,
+    "grade_mt_bench": 1,
+    "measure_mt_bench": 1,
+}
+
 
 def generate_outputs(
     evaluation_prompts: Dataset,
     policy: Checkpoint,
     workspace: Path,
     generation: GenerationParameters,
-    evaluation: EvaluationParameters,
-    precision: PrecisionParameters,
+    temperature: float,
+    max_new_tokens: int,
+    precision: str,
     max_length: int,
     seed: int,
 ) -> list[Record]:
@@ -53,14 +64,14 @@ def generate_outputs(
         policy,
         evaluation_prompts,
         1,
-        Sampling(evaluation.temperature, generation.top_p, evaluation.max_new_tokens),
+        Sampling(temperature, generation.top_p, max_new_tokens),
         engine=generation.engine,
         batch_tokens=generation.batch_tokens,
         max_length=max_length,
         purpose="evaluation",
         seed=seed,
         shards=Shards(workspace, generation.shard_rows),
-        arithmetic=sampling_arithmetic(precision.evaluation, policy),
+        arithmetic=sampling_arithmetic(precision, policy),
     )
     name = Path(policy.source).name
     return [
@@ -78,17 +89,17 @@ def generate_outputs(
 def annotate_outputs(
     outputs: list[Record],
     baseline_outputs: list[Record],
-    evaluation: EvaluationParameters,
+    annotator_name: str,
     annotation: AnnotationParameters,
     prompts: JudgePrompts,
     gold: str | None,
-    precision: PrecisionParameters,
+    precision: str,
     cache: AnnotationCache,
     key: SecretStr,
     seed: int,
 ) -> list[Record]:
     """The annotator's preference between each answer and the baseline's; none without an annotator."""
-    annotator = open_annotator(evaluation.annotator, annotation, prompts, gold, key, precision.evaluation)
+    annotator = open_annotator(annotator_name, annotation, prompts, gold, key, precision)
     if annotator is None:
         return []
     return annotate(
@@ -147,8 +158,9 @@ def answer_mt_bench(
     policy: Checkpoint,
     workspace: Path,
     generation: GenerationParameters,
-    evaluation: EvaluationParameters,
-    precision: PrecisionParameters,
+    temperature: float,
+    max_new_tokens: int,
+    precision: str,
     max_length: int,
     seed: int,
 ) -> list[Record]:
@@ -156,13 +168,13 @@ def answer_mt_bench(
     return answer_questions(
         questions,
         policy,
-        Sampling(evaluation.temperature, generation.top_p, evaluation.max_new_tokens),
+        Sampling(temperature, generation.top_p, max_new_tokens),
         engine=generation.engine,
         batch_tokens=generation.batch_tokens,
         max_length=max_length,
         seed=seed,
         shards=Shards(workspace, generation.shard_rows),
-        arithmetic=sampling_arithmetic(precision.evaluation, policy),
+        arithmetic=sampling_arithmetic(precision, policy),
     )
 
 

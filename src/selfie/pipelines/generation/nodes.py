@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from selfie.config.parameters import GenerationParameters, PrecisionParameters
+from selfie.config.parameters import GenerationParameters
 from selfie.generation.engine import Sampling
 from selfie.generation.sampling import sample_responses
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import sampling_arithmetic
 from selfie.runtime.random_seeds import derive_seed
 from selfie.storage.shards import Shards
+
+STEP_VERSIONS = {
+    "split_prompts": 1,
+    "generate_responses": 1,
+}
 
 
 def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int, iterations: int) -> list[Dataset]:
@@ -34,7 +39,7 @@ def generate_responses(
     previous_policy: Checkpoint,
     workspace: Path,
     parameters: GenerationParameters,
-    precision: PrecisionParameters,
+    precision: str,
     max_length: int,
     seed: int,
 ) -> Dataset:
@@ -51,6 +56,6 @@ def generate_responses(
         purpose=f"iteration_{iteration}",
         seed=seed,
         shards=Shards(workspace, parameters.shard_rows),
-        arithmetic=sampling_arithmetic(precision.sampling, previous_policy),
+        arithmetic=sampling_arithmetic(precision, previous_policy),
     )
     return responses.add_column("iteration", np.full(len(responses), iteration))

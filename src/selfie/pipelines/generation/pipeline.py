@@ -35,7 +35,7 @@ def create_pipeline() -> Pipeline:
                     "previous_policy",
                     "workspace",
                     "params:generation",
-                    "params:precision",
+                    "params:precision.sampling",
                     "params:max_length",
                     "params:seed",
                 ],

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from datasets import Dataset, interleave_datasets
 
-from selfie.config.parameters import JudgingParameters, PrecisionParameters
+from selfie.config.parameters import JudgingParameters
 from selfie.evaluation.heldout import audit_judges
 from selfie.judges.prompted_policy import VerdictPrompt, verdict_probabilities
 from selfie.models.checkpoint import Checkpoint
@@ -18,6 +18,12 @@ from selfie.scoring.log_probs import score
 from selfie.storage.shards import Shards
 from selfie.training.pairs import tokenize
 
+STEP_VERSIONS = {
+    "score_heldout": 1,
+    "audit_initial": 1,
+    "audit_policy": 1,
+}
+
 SIDES = ("chosen", "rejected")
 
 
@@ -25,20 +31,21 @@ def score_heldout(
     heldout_preferences: Dataset,
     policy: Checkpoint,
     workspace: Path,
-    parameters: JudgingParameters,
-    precision: PrecisionParameters,
+    batch_tokens: int,
+    shard_rows: int,
+    precision: str,
     max_length: int,
 ) -> Dataset:
     """The policy's log-probs of both responses of pairs that nothing was trained on."""
-    shards = Shards(workspace, parameters.shard_rows)
+    shards = Shards(workspace, shard_rows)
     tokenizer = policy.load_tokenizer()
     pairs = tokenize(heldout_preferences, tokenizer, max_length, "held-out preferences", shards.within("pairs"))
     # The two responses of a pair next to each other: they share their prompt's computation.
     both = interleave_datasets(
         [pairs.select_columns(["prompt_ids", f"{side}_ids"]).rename_column(f"{side}_ids", "ids") for side in SIDES]
     )
-    arithmetic = scoring_arithmetic(precision.scoring, policy)
-    log_probs = score(policy, both["prompt_ids"], both["ids"], parameters.batch_tokens, "policy", shards, arithmetic)
+    arithmetic = scoring_arithmetic(precision, policy)
+    log_probs = score(policy, both["prompt_ids"], both["ids"], batch_tokens, "policy", shards, arithmetic)
     for number, side in enumerate(SIDES):
         pairs = pairs.add_column(f"{side}_log_prob", log_probs[number :: len(SIDES)])
     return pairs
@@ -48,7 +55,7 @@ def audit_initial(
     heldout_scores: Dataset,
     initial_model: Checkpoint,
     parameters: JudgingParameters,
-    precision: PrecisionParameters,
+    precision: str,
     seed: int,
 ) -> dict[str, Any]:
     """What the untrained model knows: its log-probs as they are, and its verdict where a question is set."""
@@ -64,7 +71,7 @@ def audit_initial(
             worse,
             question,
             parameters.batch_tokens,
-            arithmetic=scoring_arithmetic(precision.scoring, initial_model),
+            arithmetic=scoring_arithmetic(precision, initial_model),
         )
         margins["llm"] = both.mean(dim=1).numpy() - 0.5
     return audit_judges(_texts(heldout_scores), margins, derive_seed(seed, "heldout"))

@@ -6,7 +6,15 @@ from selfie.pipelines.heldout.nodes import audit_initial, audit_policy, score_he
 
 SCORE = Node(
     score_heldout,
-    inputs=["heldout_preferences", "policy", "workspace", "params:judging", "params:precision", "params:max_length"],
+    inputs=[
+        "heldout_preferences",
+        "policy",
+        "workspace",
+        "params:judging.batch_tokens",
+        "params:judging.shard_rows",
+        "params:precision.scoring",
+        "params:max_length",
+    ],
     outputs="heldout_scores",
     name="score_heldout",
 )
@@ -16,7 +24,7 @@ def create_baseline() -> Pipeline:
     """The initial model as judge."""
     audit = Node(
         audit_initial,
-        inputs=["heldout_scores", "policy", "params:judging", "params:precision", "params:seed"],
+        inputs=["heldout_scores", "policy", "params:judging", "params:precision.scoring", "params:seed"],
         outputs="heldout",
         name="audit_heldout",
     )

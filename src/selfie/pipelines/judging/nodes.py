@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from selfie.config.parameters import JudgingParameters, PrecisionParameters
+from selfie.config.parameters import JudgingParameters
 from selfie.judges.label_agreement import measure_agreement, measure_sampling
 from selfie.judges.preference_pairs import build_pairs
 from selfie.judges.response_rewards import response_rewards
@@ -14,20 +14,27 @@ from selfie.models.precision import Arithmetic, sampling_arithmetic, scoring_can
 from selfie.scoring.log_probs import score
 from selfie.storage.shards import Shards
 
+STEP_VERSIONS = {
+    "measure_precision": 1,
+    "score_responses": 1,
+    "judge_responses": 1,
+}
+
 
 def measure_precision(
     responses: Dataset,
     previous_policy: Checkpoint,
     initial_model: Checkpoint,
-    parameters: JudgingParameters,
-    precision: PrecisionParameters,
+    batch_tokens: int,
+    scoring: str,
+    sampling: str,
 ) -> dict[str, Any]:
     """Chooses the arithmetic of the judge, by label agreement with float32; how far sampling's moved the policy."""
-    models, candidates = (previous_policy, initial_model), scoring_candidates(precision.scoring, previous_policy)
-    sampling = sampling_arithmetic(precision.sampling, previous_policy)
+    models, candidates = (previous_policy, initial_model), scoring_candidates(scoring, previous_policy)
+    sampled_in = sampling_arithmetic(sampling, previous_policy)
     return {
-        **measure_agreement(responses, *models, candidates, parameters.batch_tokens),
-        **measure_sampling(responses, *models, sampling, parameters.batch_tokens),
+        **measure_agreement(responses, *models, candidates, batch_tokens),
+        **measure_sampling(responses, *models, sampled_in, batch_tokens),
     }
 
 
@@ -37,15 +44,16 @@ def score_responses(
     initial_model: Checkpoint,
     precision: dict[str, Any],
     workspace: Path,
-    parameters: JudgingParameters,
+    batch_tokens: int,
+    shard_rows: int,
 ) -> Dataset:
     """Adds log π_{i-1}(y|x) and log π_init(y|x), summed over the response's tokens, both in the chosen arithmetic."""
     arithmetic = Arithmetic(precision["scoring"])
     prompts, sampled = responses["prompt_ids"], responses["response_ids"]
-    shards = Shards(workspace, parameters.shard_rows)
+    shards = Shards(workspace, shard_rows)
     for column, model in (("policy_log_prob", previous_policy), ("initial_log_prob", initial_model)):
         name = column.removesuffix("_log_prob")
-        log_probs = score(model, prompts, sampled, parameters.batch_tokens, name, shards.within(name), arithmetic)
+        log_probs = score(model, prompts, sampled, batch_tokens, name, shards.within(name), arithmetic)
         responses = responses.add_column(column, log_probs)
     return responses
 
@@ -54,12 +62,12 @@ def judge_responses(
     scored: Dataset,
     workspace: Path,
     parameters: JudgingParameters,
-    precision: PrecisionParameters,
+    precision: str,
     beta: float,
     gold: str | None,
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward."""
     shards = Shards(workspace, parameters.shard_rows)
-    rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards, precision.scoring)
+    rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards, precision)
     return build_pairs(scored, rewards, parameters.weighting, shards.within("pairs"))

@@ -14,6 +14,12 @@ from selfie.runtime.random_seeds import derive_seed
 from selfie.synthetic.language import QUESTION, VERDICTS, all_prompts, gold_reward, write_response
 from selfie.synthetic.pretraining import pretrain
 
+STEP_VERSIONS = {
+    "convert_model": 1,
+    "make_language": 1,
+    "pretrain_model": 1,
+}
+
 
 def convert_model(gguf_model: Path, workspace: Path) -> Checkpoint:
     """De-quantises a GGUF file into a checkpoint that can be trained."""

@@ -9,6 +9,13 @@ from selfie.reporting.figures import progress_figure
 from selfie.reporting.report import html_report, markdown_report
 from selfie.reporting.summary import policy_name, summary_of
 
+STEP_VERSIONS = {
+    "summarise": 1,
+    "plot_progress": 1,
+    "write_report": 1,
+    "write_html": 1,
+}
+
 
 def summarise(
     experiment: str, initial_model: Checkpoint, timings: dict[str, Any], **results: dict[str, Any]

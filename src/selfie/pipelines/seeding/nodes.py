@@ -8,8 +8,6 @@ from datasets import Dataset
 
 from selfie.config.parameters import (
     GenerationParameters,
-    JudgingParameters,
-    PrecisionParameters,
     RewardModelParameters,
     SeedLabellingParameters,
 )
@@ -23,12 +21,19 @@ from selfie.runtime.random_seeds import derive_seed
 from selfie.storage.shards import Shards
 from selfie.training.pairs import tokenize
 
+STEP_VERSIONS = {
+    "sample_seeds": 1,
+    "label_responses": 1,
+    "fit_reward_model": 1,
+    "tokenize_pairs": 1,
+}
+
 
 def sample_seeds(
     seed_prompts: Dataset,
     initial_model: Checkpoint,
     generation: GenerationParameters,
-    precision: PrecisionParameters,
+    precision: str,
     max_length: int,
     seed: int,
 ) -> Dataset:
@@ -43,7 +48,7 @@ def sample_seeds(
         max_length=max_length,
         purpose="seed_labelling",
         seed=seed,
-        arithmetic=sampling_arithmetic(precision.sampling, initial_model),
+        arithmetic=sampling_arithmetic(precision, initial_model),
     )
 
 
@@ -73,13 +78,13 @@ def fit_reward_model(
     initial_model: Checkpoint,
     workspace: Path,
     parameters: RewardModelParameters,
-    precision: PrecisionParameters,
+    precision: str,
     seed_pairs: int | None,
     seed: int,
 ) -> Checkpoint:
     """A reward model from the same pairs that policy 0 learns from, for the judge ``reward_model``."""
     pairs = _first(seed_preferences, seed_pairs)
-    mixed = trains_mixed(precision.training, initial_model)
+    mixed = trains_mixed(precision, initial_model)
     return train_reward_model(initial_model, pairs, parameters, derive_seed(seed, "reward_model"), workspace, mixed)
 
 
@@ -89,11 +94,11 @@ def tokenize_pairs(
     workspace: Path,
     seed_pairs: int | None,
     max_length: int,
-    parameters: JudgingParameters,
+    shard_rows: int,
 ) -> Dataset:
     """The human's pairs as token ids: prompts through the chat template, whole responses with their end token."""
     seeds = _first(seed_preferences, seed_pairs)
-    shards = Shards(workspace, parameters.shard_rows)
+    shards = Shards(workspace, shard_rows)
     return tokenize(seeds, initial_model.load_tokenizer(), max_length, "seed preferences", shards)
 
 

@@ -4,11 +4,15 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from selfie.config.parameters import PrecisionParameters, TrainingParameters
+from selfie.config.parameters import TrainingParameters
 from selfie.models.checkpoint import Checkpoint
 from selfie.runtime.random_seeds import derive_seed
 from selfie.training.pairs import add_human_pairs
 from selfie.training.train import train
+
+STEP_VERSIONS = {
+    "train_policy": 1,
+}
 
 
 def train_policy(
@@ -16,7 +20,7 @@ def train_policy(
     previous_policy: Checkpoint,
     workspace: Path,
     parameters: TrainingParameters,
-    precision: PrecisionParameters,
+    precision: str,
     beta: float,
     seed: int,
     human_pairs: Dataset | None = None,
@@ -33,6 +37,6 @@ def train_policy(
         iteration,
         derive_seed(seed, "training", iteration),
         workspace,
-        precision.training,
+        precision,
     )
     return policy, Dataset.from_list(log)

@@ -17,7 +17,7 @@ def create_pipeline(replay: bool = False) -> Pipeline:
                     "previous_policy",
                     "workspace",
                     "params:training",
-                    "params:precision",
+                    "params:precision.training",
                     "params:beta",
                     "params:seed",
                     *replayed,
