@@ -218,7 +218,8 @@ def test_fresh_repeats_everything_that_was_asked_for(data: Path, executed, monke
     before = (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes()
     result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "judging", "--fresh"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert set(executed()) == {f"iteration_{k}.{step}_responses" for k in (1, 2) for step in ("score", "judge")}
+    steps = ("measure_precision", "score_responses", "judge_responses")
+    assert set(executed()) == {f"iteration_{k}.{step}" for k in (1, 2) for step in steps}
     assert (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes() == before
     result = CliRunner().invoke(run, ["--env", "test"], catch_exceptions=False)
     assert executed() == {}
