@@ -25,7 +25,8 @@ class LLM:
         self.model, self.settings, self.llm_engine = model, settings, self
         self.steps, self.ids, self.waiting = count(1), count(), []
         if "SEEN" in os.environ:
-            Path(os.environ["SEEN"]).write_text(json.dumps({"modules": list(sys.modules), "settings": settings}))
+            seen = {"modules": list(sys.modules), "settings": settings, "environment": dict(os.environ)}
+            Path(os.environ["SEEN"]).write_text(json.dumps(seen))
         if model == "slow to load":
             time.sleep(HOURS)
         if model == "broken":
@@ -50,9 +51,9 @@ class LLM:
             os._exit(17)
         if self.model == "is killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.model == "slow":
+        if self.model in ("slow", "slower"):
             time.sleep(0.4)
-            if number % 2:
+            if self.model == "slower" and number % 6:
                 return [SimpleNamespace(finished=False)]
         name, prompt, settings = self.waiting.pop()
         token_ids = (*prompt, settings["seed"], int(os.environ.get("CUDA_VISIBLE_DEVICES", "0")))

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -60,6 +61,11 @@ def is_gone(engine: VllmEngine) -> bool:
     return not psutil.pid_exists(engine.process.pid)
 
 
+def seen(place: Path) -> dict[str, Any]:
+    """What vLLM saw when it loaded."""
+    return json.loads((place / "seen").read_text())
+
+
 def kept_log(error: BaseException) -> str:
     (name,) = re.findall(r"\S+\.log", str(error))
     return Path(name).read_text()
@@ -78,7 +84,7 @@ def test_responses_come_in_the_order_of_the_requests(engine, place: Path):
 def test_the_worker_imports_none_of_ours(engine, place: Path):
     """When vLLM loads, which looks through every module."""
     with engine("good", environment={"SEEN": str(place / "seen")}):
-        loaded = json.loads((place / "seen").read_text())["modules"]
+        loaded = seen(place)["modules"]
     assert not FOREIGN & {name.split(".")[0] for name in loaded}
     assert [name for name in loaded if name.startswith("selfie")] == ["selfie", "selfie.generation"]
 
@@ -86,12 +92,23 @@ def test_the_worker_imports_none_of_ours(engine, place: Path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_the_model_is_loaded_as_asked(engine, place: Path, dtype: str):
     with engine("good", dtype=dtype, environment={"SEEN": str(place / "seen")}):
-        settings = json.loads((place / "seen").read_text())["settings"]
+        settings = seen(place)["settings"]
     assert settings["dtype"] == dtype
     assert settings["max_model_len"] == 64
     assert settings["trust_remote_code"] is False
     assert settings["load_format"] == "safetensors"
     assert settings["generation_config"] == "vllm"
+
+
+@pytest.mark.skipif(compute_device().type != "cpu", reason="an accelerator's worker has no threads to speak of")
+def test_waiting_threads_sleep_unless_the_user_decides_otherwise(engine, place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SEEN", str(place / "seen"))
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    with engine("good"):
+        assert seen(place)["environment"]["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    with engine("good"):
+        assert seen(place)["environment"]["OMP_WAIT_POLICY"] == "active"
 
 
 def test_two_side_by_side_each_on_a_device(engine):
@@ -129,10 +146,10 @@ def test_silence_while_sampling(engine):
 
 
 def test_steps_are_signs_of_life(engine):
-    """Six of 0.4 s, of which three end no response, are no silence of 0.7 s."""
-    with engine("slow") as opened:
-        opened.silence = 0.7
-        assert len(opened.generate(REQUESTS, SAMPLING)) == 3
+    """Six of 0.4 s, of which the last ends the response, are no silence of two seconds."""
+    with engine("slower") as opened:
+        opened.silence = 2.0
+        assert len(opened.generate(REQUESTS[:1], SAMPLING)) == 1
 
 
 @pytest.mark.parametrize(
@@ -176,6 +193,7 @@ def test_the_worker_of_a_killed_run_ends_with_what_it_has_started():
     assert parent.stdout is not None
     worker = psutil.Process(int(parent.stdout.readline()))
     while not worker.children():
+        assert worker.is_running()
         time.sleep(0.05)
     family = [worker, *worker.children()]
     parent.kill()
