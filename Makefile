@@ -89,7 +89,7 @@ audit: install  ## known vulnerabilities and licences of what is installed; need
 	$(BIN)/python -m selfie.app.audit
 
 bad-inputs: install  ## put every bad input of the tests before a run, and write what it says into docs/bad_inputs.md
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py --write
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py -m nightly --write
 
 clean:  ## remove everything that runs have made; the installed packages stay
 	rm -rf data/0[2-8]_* data/01_raw/world mlflow.db mlartifacts .viz build

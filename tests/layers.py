@@ -32,6 +32,7 @@ LAYERS = {
         "benchmarks/test_speed.py::test_a_contestant_runs_in_a_process_of_its_own",
         "benchmarks/test_speed.py::test_every_part_runs_and_is_written",
         "generation/test_vllm_killed.py",
+        "test_bad_inputs.py::test_every_bad_input_stops_a_whole_run",
     ),
 }
 
