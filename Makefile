@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo world test test-unit test-all check chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,11 +37,19 @@ demo: install  ## align SmolLM2-135M-Instruct from 112 labelled pairs: about 16 
 world: install  ## all methods in a synthetic language, over SEEDS=0-9 (METHODS=spa,selfie for some of them)
 	$(BIN)/python -m benchmarks.method_comparison $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
 
-test: install  ## lint, types, unit tests and an end-to-end run
+check: install
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+test: check  ## lint, types, imports, unit and integration tests: what CI runs
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not nightly"
+
+test-unit: install  ## the unit tests alone: each part of its own
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m unit
+
+test-all: check  ## all tests, the nightly ones too: killed runs, whole benchmarks, every bad input
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 chaos: install  ## kill whole runs of the world 30 times, compare with uninterrupted ones: about 10 minutes
@@ -87,7 +95,7 @@ audit: install  ## known vulnerabilities and licences of what is installed; need
 	  | $(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner=off --requirement /dev/stdin
 
 bad-inputs: install  ## put every bad input of the tests before a run, and write what it says into docs/bad_inputs.md
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py --write
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py -m nightly --write
 
 clean:  ## remove everything that runs have made; the installed packages stay
 	rm -rf data/0[2-8]_* data/01_raw/world mlflow.db mlartifacts .viz build

@@ -10,12 +10,15 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
+# Of what tests start, too: on few cores, threads that spin wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
 from hypothesis import settings
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from layers import layer_of
 from selfie.models.checkpoint import Checkpoint
 from selfie.synthetic.language import all_prompts, make_tokenizer
 
@@ -45,6 +48,12 @@ settings.load_profile("selfie")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``make bad-inputs`` sets it."""
     parser.addoption("--write", action="store_true", help="write docs/bad_inputs.md from what the errors said")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with its layer."""
+    for item in items:
+        item.add_marker(layer_of(item.nodeid.removeprefix("tests/")))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,44 @@
+"""Which tests run when: with every change (unit, integration) or at night."""
+
+# What is no unit test, as file or file::test below tests/; the most exact entry counts.
+LAYERS = {
+    "integration": (
+        "app/test_parameter_use.py",
+        "benchmarks/test_speed.py",
+        "config/test_methods.py",
+        "data/test_validation.py::test_sixty_thousand_rows_take_seconds",
+        "data/test_validation.py::test_the_quarantine_is_a_committed_file_that_the_log_names",
+        "evaluation/test_evaluate_outputs.py",
+        "evaluation/test_heldout.py::test_a_run_judges_held_out_pairs",
+        "generation/test_vllm_console.py",
+        "generation/test_vllm_engine.py",
+        "generation/test_vllm_worker.py",
+        "judges/test_vllm_serve.py",
+        "reporting/test_report_in_browser.py",
+        "runtime/test_memory.py",
+        "test_bad_inputs.py",
+        "test_continuing.py",
+        "test_exposure.py",
+        "test_faults.py",
+        "test_project.py",
+        "tracking/test_journal.py",
+        "training/test_checkpointing.py",
+        "training/test_processes.py",
+        "training/test_training_faults.py",
+    ),
+    "nightly": (
+        "benchmarks/test_chaos.py::test_killed_runs_end_like_uninterrupted_ones",
+        "benchmarks/test_method_comparison_study.py",
+        "benchmarks/test_speed.py::test_a_contestant_runs_in_a_process_of_its_own",
+        "benchmarks/test_speed.py::test_every_part_runs_and_is_written",
+        "generation/test_vllm_killed.py",
+        "test_bad_inputs.py::test_every_bad_input_stops_a_whole_run",
+    ),
+}
+
+
+def layer_of(test: str) -> str:
+    """The layer of ``file::test`` below tests/."""
+    layers = {entry: layer for layer, entries in LAYERS.items() for entry in entries}
+    name = test.partition("[")[0]
+    return layers.get(name) or layers.get(name.partition("::")[0]) or "unit"
