@@ -10,6 +10,7 @@ import sys
 import time
 
 from selfie.checkpoints import Checkpoint
+
 from selfie.generation.engine import Request, Sampling
 from selfie.generation.vllm_engine import VllmEngine
 
