@@ -92,7 +92,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., C
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(make_checkpoint: Callable[..., Checkpoint], tokenizer: PreTrainedTokenizerFast) -> Checkpoint:
-    """A random Llama that speaks the synthetic language."""
+    """A random Llama with the synthetic language's vocabulary."""
     return make_checkpoint(tokenizer)
 
 

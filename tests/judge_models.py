@@ -43,7 +43,7 @@ def save(model_class: Any, folder: Path, seed: int = 1, **config: Any) -> None:
     tokenizer().save_pretrained(folder)
 
 
-JUDGES = {"local": LlamaForCausalLM, "reward_model": LlamaForSequenceClassification}
+JUDGES = {"prompted_model": LlamaForCausalLM, "reward_model": LlamaForSequenceClassification}
 
 
 def save_judge(kind: str, folder: Path, seed: int = 1) -> None:

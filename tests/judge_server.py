@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks the OpenAI chat protocol and misbehaves on demand."""
+"""A real HTTP server with the OpenAI chat protocol that misbehaves on demand."""
 
 import json
 import math

@@ -28,7 +28,7 @@ from bad_inputs import BAD, CONFIGURATION, DATA, MODEL, Place
 from selfie.app.catalog_checks import check_paths
 from selfie.app.hooks import PreflightHooks
 from selfie.app.preflight import check_inputs, check_parameters
-from selfie.config.pipeline_options import choose_shape, current_shape
+from selfie.config.pipeline_options import choose_options, current_options
 from selfie.config.reading import read_configuration
 from selfie.errors import UserError
 from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
@@ -109,8 +109,8 @@ class Good(NamedTuple):
 def good(own_project: Path, project: None) -> Good:
     """Read once."""
     configuration = read_configuration(loader(own_project / "conf", {}))
-    choose_shape(configuration["globals"], check_parameters(configuration["parameters"], {}))
-    return Good(own_project, configuration, pipelines["__default__"], current_shape().iterations)
+    choose_options(configuration["globals"], check_parameters(configuration["parameters"], {}))
+    return Good(own_project, configuration, pipelines["__default__"], current_options().iterations)
 
 
 @pytest.fixture(scope="module")

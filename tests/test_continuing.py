@@ -82,8 +82,8 @@ def status(**parameters) -> str:
     return console.export_text()
 
 
-def row(table: str, room: str, stage: str) -> str:
-    (line,) = (line for line in table.splitlines() if f" {room} " in line and f" {stage} " in line)
+def row(table: str, namespace: str, stage: str) -> str:
+    (line,) = (line for line in table.splitlines() if f" {namespace} " in line and f" {stage} " in line)
     return line
 
 
@@ -158,18 +158,18 @@ def test_an_artefact_of_unknown_origin_is_made_again(data: Path, executed):
     assert labels.read_text() != "{}"
 
 
-def test_loop_and_strangers_share_a_leaderboard(data: Path, executed, tmp_path: Path):
-    """Neither makes the other's rows stale; another stranger's rows join them."""
+def test_loop_and_external_outputs_share_a_leaderboard(data: Path, executed, tmp_path: Path):
+    """Neither makes the other's rows stale; rows of other external outputs join them."""
     asked = json.loads((data / "07_model_output/test/initial/model_outputs.json").read_text())
 
-    def stranger(name: str) -> str:
+    def external_outputs(name: str) -> str:
         rows = [{"instruction": row["instruction"], "output": "w01 w02", "generator": name} for row in asked]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
         return str(tmp_path / f"{name}.json")
 
     for name in ("first", "second"):
-        go_on("evaluate_outputs", model_outputs=stranger(name))
-        assert "stranger.rank" in executed()
+        go_on("evaluate_outputs", model_outputs=external_outputs(name))
+        assert "external.rank" in executed()
         assert "stale" not in status()
         go_on()
         assert executed() == {}
@@ -178,7 +178,7 @@ def test_loop_and_strangers_share_a_leaderboard(data: Path, executed, tmp_path: 
     (data / "07_model_output/test/iteration_2/annotations.json").unlink()
     go_on()
     assert "iteration_2.annotate_outputs" in executed()
-    go_on("evaluate_outputs", model_outputs=stranger("second"))
+    go_on("evaluate_outputs", model_outputs=external_outputs("second"))
     assert executed() == {}
     board = (data / "08_reporting/test/leaderboard.csv").read_text()
     assert all(f"\n{name}," in board for name in ("first", "second", "policy_0", "policy_1", "policy_2"))

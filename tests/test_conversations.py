@@ -90,7 +90,7 @@ def test_a_single_turns_verdict_keeps_its_place_in_the_cache():
         get, put, commit = staticmethod(seen.get), staticmethod(seen.__setitem__), staticmethod(lambda: None)
 
     class Annotator:
-        name, identity, minds_order = "judge", {"judge": 1}, False
+        name, identity, depends_on_order = "judge", {"judge": 1}, False
 
         def judge(self, comparisons):
             yield from ((number, Verdict(1.0)) for number in range(len(comparisons)))
@@ -104,7 +104,7 @@ def test_a_single_turns_verdict_keeps_its_place_in_the_cache():
 
 
 def test_judges_see_the_conversation(tiny_checkpoint: Checkpoint):
-    """The gold scorer and the model that is asked in words; the question differs where the last turn is the same."""
+    """The gold scorer and the prompted model; the question differs where the last turn is the same."""
     rows = Dataset.from_list(
         [
             {"prompt_id": str(number), "prompt": as_text(talk), "messages": talk, "response": response}
@@ -113,7 +113,7 @@ def test_judges_see_the_conversation(tiny_checkpoint: Checkpoint):
         ]
     )
     question = {"template": "{prompt} | {response_1} | {response_2}", "verdicts": ["w00", "w01"]}
-    parameters = JudgingParameters(judge="llm", batch_tokens=512, question=question)
+    parameters = JudgingParameters(judge="prompted_policy", batch_tokens=512, question=question)
     rewards = response_rewards(rows, parameters, 0.1, None, tiny_checkpoint)
     assert len({round(float(value), 4) for value in rewards[::2]}) == len(TALKS)
     asked = VerdictPrompt(question["template"], *question["verdicts"]).fill(rows[2]["prompt"], "w01 w02", "w05")

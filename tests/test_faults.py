@@ -19,7 +19,7 @@ from selfie.app.hooks import LockHooks
 from selfie.datasets import CommittedDataset, LockDataset, RowsDataset
 from selfie.errors import AlreadyRunningError, StorageError
 from selfie.errors.disk_and_memory import explain
-from selfie.runtime.signals import orderly_exit
+from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import is_committed
 from selfie.storage.shards import Shards
 
@@ -36,7 +36,7 @@ def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
         return Dataset.from_dict({"row": rows})
 
     def work() -> None:
-        with orderly_exit():
+        with exit_on_sigterm():
             Shards(tmp_path, 2).map(compute, 8)
 
     child = os.fork()
@@ -61,7 +61,7 @@ def test_a_training_that_does_not_come_to_the_end_of_its_step_is_ended(tmp_path:
 
     def work() -> None:
         signals.GRACE_SECONDS = 1
-        with orderly_exit(), signals.finishing():
+        with exit_on_sigterm(), signals.finish_step_on_sigterm():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
 

@@ -150,11 +150,11 @@ def test_diagnostics_follow_from_what_the_run_left(whole_run):
 def test_the_report_of_a_run_has_every_policy(whole_run):
     page = (whole_run / "08_reporting/test/report.html").read_text(encoding="utf-8")
     (embedded,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
-    rooms = json.loads(embedded)["rooms"]
-    assert [room["name"] for room in rooms] == ["policy_0", "policy_1", "policy_2"]
-    assert all(len(room["answers"]) == room["n_answers"] == 24 for room in rooms)
-    assert set(rooms[2]["figures"]) == {"reliability", "margins", "lengths"}
-    assert {example["kind"] for example in rooms[2]["examples"]} >= {"best", "worst"}
+    sections = json.loads(embedded)["sections"]
+    assert [section["name"] for section in sections] == ["policy_0", "policy_1", "policy_2"]
+    assert all(len(section["answers"]) == section["n_answers"] == 24 for section in sections)
+    assert set(sections[2]["figures"]) == {"reliability", "margins", "lengths"}
+    assert {example["kind"] for example in sections[2]["examples"]} >= {"best", "worst"}
 
 
 def test_the_notebook_compares_the_runs(whole_run, monkeypatch):
@@ -261,7 +261,7 @@ def test_a_stage_and_an_iteration_run_alone_and_repeat_the_result(whole_run):
 
 
 @pytest.fixture(scope="module")
-def rehearsing(whole_run):
+def replaying(whole_run):
     """One iteration of the method selfie, in the language of the whole run; yields the folder that it wrote to."""
     run("test", "loop", method="selfie", iterations=1)
     return whole_run
@@ -273,29 +273,29 @@ def stored(folder, path):
     return load_from_disk(str(folder / path)).to_list()
 
 
-def test_rehearsed_pairs_are_the_humans_and_trusted(rehearsing):
+def test_replayed_pairs_are_the_humans_and_trusted(replaying):
     """Each of the 16 once, numbered after the iteration's own, and never flagged."""
-    pairs = stored(rehearsing, "05_model_input/test_selfie/iteration_1/pairs")
-    seeds = stored(rehearsing, "05_model_input/test_selfie/seeding/pairs")
+    pairs = stored(replaying, "05_model_input/test_selfie/iteration_1/pairs")
+    seeds = stored(replaying, "05_model_input/test_selfie/seeding/pairs")
     assert len(seeds) == 16
-    log = stored(rehearsing, "06_models/test_selfie/iteration_1_training_log")
+    log = stored(replaying, "06_models/test_selfie/iteration_1_training_log")
     assert sorted(entry["pair"] for entry in log) == list(range(len(pairs) + 16))
     assert not any(entry["flagged"] for entry in log if entry["pair"] >= len(pairs))
     assert any(entry["flagged"] for entry in log)
 
 
-def test_selfie_judges_blind_to_length(rehearsing):
+def test_selfie_judges_length_neutrally(replaying):
     """Stored rewards are β·gain − s·|y|, s the slope of the gain on the length between a prompt's two responses.
 
     Pairs weigh as their margins do.
     """
-    responses = stored(rehearsing, "04_feature/test_selfie/iteration_1/scored_responses")
+    responses = stored(replaying, "04_feature/test_selfie/iteration_1/scored_responses")
     rewards = np.array([0.1 * (row["policy_log_prob"] - row["initial_log_prob"]) for row in responses])
     lengths = np.array([len(row["response_ids"]) for row in responses], dtype=float)
     gain, longer = rewards[::2] - rewards[1::2], lengths[::2] - lengths[1::2]
     rewards -= (gain @ longer) / (longer @ longer) * lengths
     expected = {tuple(r["prompt_ids"] + r["response_ids"]): value for r, value in zip(responses, rewards, strict=True)}
-    pairs = stored(rehearsing, "05_model_input/test_selfie/iteration_1/pairs")
+    pairs = stored(replaying, "05_model_input/test_selfie/iteration_1/pairs")
     for pair in pairs:
         for side in ("chosen", "rejected"):
             assert pair[f"{side}_reward"] == pytest.approx(expected[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])])
@@ -304,17 +304,17 @@ def test_selfie_judges_blind_to_length(rehearsing):
     assert [pair["weight"] for pair in pairs] == pytest.approx(margins / margins.mean())
 
 
-def test_a_shorter_run_has_the_prompts_of_a_longer_one(whole_run, rehearsing):
+def test_a_shorter_run_has_the_prompts_of_a_longer_one(whole_run, replaying):
     """Its one iteration asks what the first of two asked."""
     path = "02_intermediate/{}/iteration_1/prompts"
     assert stored(whole_run, path.format("test")) == stored(whole_run, path.format("test_selfie"))
 
 
-def test_methods_share_language_model_and_seeds(whole_run, rehearsing):
+def test_methods_share_language_model_and_seeds(whole_run, replaying):
     """So that they can be compared in pairs: the same policy 0, and the same answers of the initial model."""
     for path in ("06_models/{}/policy_0/model.safetensors", "07_model_output/{}/initial/model_outputs.json"):
         assert (whole_run / path.format("test")).read_bytes() == (whole_run / path.format("test_selfie")).read_bytes()
-    summary = json.loads((rehearsing / "08_reporting/test_selfie/summary.json").read_text())
+    summary = json.loads((replaying / "08_reporting/test_selfie/summary.json").read_text())
     assert summary["experiment"] == "test_selfie"
     assert [row["name"] for row in summary["iterations"]] == ["initial", "policy_0", "policy_1"]
 

@@ -87,7 +87,7 @@ def parameters(setting: Setting) -> TrainingParameters:
         noise_percentile=10.0,
         extrapolation=[0.5],
         detector_window=32,
-        trust_warmup=0.0,
+        detector_warmup=0.0,
     )
 
 

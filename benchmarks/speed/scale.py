@@ -46,7 +46,7 @@ BATCH_TOKENS = 16384
 SAMPLES = 2
 WATCH_SECONDS = 0.01
 MIB = 2**20
-JUDGING = JudgingParameters(judge="logit", batch_tokens=BATCH_TOKENS)
+JUDGING = JudgingParameters(judge="implicit_reward", batch_tokens=BATCH_TOKENS)
 GENERATION = GenerationParameters(
     engine="transformers",
     samples_per_prompt=SAMPLES,

@@ -9,7 +9,7 @@ from kedro.framework.project import settings
 from rich.console import Console
 
 from selfie.errors.disk_and_memory import explain
-from selfie.runtime.signals import orderly_exit
+from selfie.runtime.signals import exit_on_sigterm
 
 RUNNER = "selfie.app.runner.ContinuingRunner"
 
@@ -24,7 +24,7 @@ def _run(fresh: bool, runner: str | None, runner_params: dict[str, Any], **optio
         runner_params = {**runner_params, "fresh": True}
     assert kedro_run.callback is not None
     try:
-        with orderly_exit():
+        with exit_on_sigterm():
             return kedro_run.callback(runner=runner or RUNNER, runner_params=runner_params, **options)
     except Exception as error:
         known = explain(error)

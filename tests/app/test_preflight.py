@@ -63,6 +63,9 @@ WRONG = {
         ["world.seed_pair", "did you mean seed_pairs?"],
     ),
     "like nothing known": ({"zzzzzz": 1}, ["parameter zzzzzz", "no such parameter", "remove it"]),
+    "renamed": ({"training": {"trust_warmup": 0.2}}, ["training.trust_warmup", "renamed to training.detector_warmup"]),
+    "renamed judge": ({"judging": {"judge": "logit"}}, ["judging.judge", "renamed to implicit_reward"]),
+    "renamed annotator": ({"evaluation": {"annotator": "llm"}}, ["evaluation.annotator", "renamed to openai_api"]),
     "text for a number": ({"beta": "0.1"}, ["parameter beta", "(it is '0.1')"]),
     "number for text": ({"experiment": 3}, ["parameter experiment", "(it is 3)"]),
     "fraction for a count": ({"training": {"epochs": 1.5}}, ["training.epochs", "(it is 1.5)"]),
@@ -85,7 +88,7 @@ WRONG = {
     "negative seed": ({"seed": -1}, ["parameter seed", "it is -1"]),
     "an empty iteration": ({"prompts_per_iteration": [8, 0]}, ["prompts_per_iteration.1", "it is 0"]),
     "a folder as name": ({"experiment": "../elsewhere"}, ["parameter experiment", "'../elsewhere'"]),
-    "unknown judge": ({"judging": {"judge": "oracle"}}, ["judging.judge", "'logit'", "it is 'oracle'"]),
+    "unknown judge": ({"judging": {"judge": "oracle"}}, ["judging.judge", "'implicit_reward'", "it is 'oracle'"]),
     "unknown engine": ({"generation": {"engine": "tgi"}}, ["generation.engine", "'vllm'", "it is 'tgi'"]),
     "unknown gold": ({"gold": "gpt-4"}, ["parameter gold", "'plain_language'", "it is 'gpt-4'"]),
     "gold judge without gold": ({"gold": None, "judging": {"judge": "gold"}}, ["judg", "gold"]),
@@ -161,7 +164,7 @@ def test_errors_of_data_and_model_come_unwrapped(parameters, tiny_checkpoint: Ch
 
 def test_a_judge_that_can_not_be_read_is_refused_before_anything_runs(base: dict[str, Any], tmp_path: Path):
     parameters = check_parameters(
-        base, {"annotation": {"judge_model": str(tmp_path / "judge")}, "evaluation": {"annotator": "local"}}
+        base, {"annotation": {"judge_model": str(tmp_path / "judge")}, "evaluation": {"annotator": "prompted_model"}}
     )
     reads = Pipeline([Node(len, "params:annotation", "annotations")])
     with pytest.raises(ModelError, match=r"judge.*this model folder does not exist"):

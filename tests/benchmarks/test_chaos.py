@@ -26,8 +26,8 @@ def test_killed_runs_end_like_uninterrupted_ones():
 def test_the_harness_notices_what_is_lost(tmp_path: Path):
     """A byte that differs, a file that is missing, a file that is too much."""
     for world in ("tormented", "peaceful"):
-        for room in ("a", "b"):
-            file = tmp_path / world / f"03_primary/test/{room}/responses/data.arrow"
+        for namespace in ("a", "b"):
+            file = tmp_path / world / f"03_primary/test/{namespace}/responses/data.arrow"
             file.parent.mkdir(parents=True)
             file.write_text("same")
     assert chaos.differences(tmp_path / "tormented", tmp_path / "peaceful") == []

@@ -33,14 +33,14 @@ def parameters(env: str, **runtime: Any) -> Parameters:
 
 
 def graph(**runtime: Any) -> dict[str, set[str]]:
-    """Names of the nodes of ``__default__`` in conf/test, room → names."""
+    """Names of the nodes of ``__default__`` in conf/test, namespace → names."""
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT, env="test", runtime_params=runtime) as session:
         session.load_context()
-        rooms: dict[str, set[str]] = {}
+        namespaces: dict[str, set[str]] = {}
         for node in pipelines["__default__"].nodes:
-            rooms.setdefault(node.namespace or "", set()).add(node.name.removeprefix(f"{node.namespace}."))
-    return rooms
+            namespaces.setdefault(node.namespace or "", set()).add(node.name.removeprefix(f"{node.namespace}."))
+    return namespaces
 
 
 METHODS = sorted(configured("base")["methods"])
@@ -55,7 +55,7 @@ def test_there_are_the_papers_rows_and_their_rivals():
 @pytest.mark.parametrize("env", ["base", "world", "test", "paper", "alpaca"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_in_range_in_every_environment(env: str, method: str):
-    """But for the gold judge where nobody knows the truth."""
+    """But for the gold judge where there is no gold annotator."""
     if env in {"paper", "alpaca"} and method == "gold_judge":
         with pytest.raises(ConfigurationError, match="gold names no annotator"):
             parameters(env, method=method)
@@ -181,10 +181,12 @@ def test_the_humans_pairs_are_trained_on_where_the_method_says_so():
     assert inputs("selfie") == inputs("spa") | {"seeding.pairs"}
 
 
-@pytest.mark.parametrize(("judge", "model"), [("llm", "policy_1"), ("reward_model", "reward_model"), ("gold", None)])
+@pytest.mark.parametrize(
+    ("judge", "model"), [("prompted_policy", "policy_1"), ("reward_model", "reward_model"), ("gold", None)]
+)
 def test_the_judge_gets_the_model_it_asks(judge: str, model: str | None):
-    """``llm`` the policy that spoke, as it was before the iteration."""
-    method = {"llm": "llm_judge", "gold": "gold_judge"}.get(judge, judge)
+    """``prompted_policy`` the policy that was sampled from, before the iteration's training."""
+    method = {"prompted_policy": "llm_judge", "gold": "gold_judge"}.get(judge, judge)
     graph(method=method)
     (node,) = (n for n in pipelines["__default__"].nodes if n.name == "iteration_2.judge_responses")
     asked = {"policy_1", "reward_model"} & set(node.inputs)

@@ -1,4 +1,4 @@
-"""The data gate: what it sets aside, what it only tells, and that clean data pass untouched."""
+"""Data validation: what it sets aside, what it only logs, and that clean data pass untouched."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ LONG = "Write a short and friendly letter to a neighbour who has lent you a ladd
 
 
 def test_shipped_data_pass_untouched():
-    """No row is set aside, and the datasets load what they load without the gate."""
+    """No row is set aside, and the datasets load what they load without validation."""
     raw = PROJECT / "data/01_raw"
     before = {name: dataset.load().to_list() for name, dataset in datasets(raw).items()}
     screened = datasets(raw)

@@ -1,4 +1,4 @@
-"""Calibration against labels whose truth is known."""
+"""Calibration against labels that are known to be right or wrong."""
 
 import numpy as np
 import pytest

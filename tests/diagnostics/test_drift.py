@@ -8,7 +8,7 @@ from selfie.diagnostics import drift
 from selfie.diagnostics.drift import flips, kl_from_initial, rejudge
 from selfie.scoring.log_probs import score
 
-LOGIT = JudgingParameters(judge="logit", batch_tokens=4096)
+LOGIT = JudgingParameters(judge="implicit_reward", batch_tokens=4096)
 
 
 def scored(log_ratios: dict[str, list[float]]) -> Dataset:

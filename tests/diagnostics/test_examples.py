@@ -15,7 +15,7 @@ def shown(examples: list[dict], kind: str) -> list[int]:
 
 
 def test_best_worst_and_flagged():
-    """Worst are the surest of the wrong ones; nobody knows about pair 4."""
+    """Worst are the surest of the wrong ones; of pair 4 it is not known."""
     wrong = {0: True, 1: False, 2: True, 3: False}
     examples = pick_examples(PAIRS, {0, 3}, wrong)
     assert shown(examples, "best") == [1, 3, 2]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from judge_server import JudgeServer, Reply, longer_wins, shown_answers
 from selfie.config.parameters import JudgePrompts
 from selfie.errors import DataError, UserError
-from selfie.evaluation.annotate import Asking, annotate
+from selfie.evaluation.annotate import AnnotationOptions, annotate
 from selfie.judges.comparisons import ScorerAnnotator
 from selfie.judges.openai_api import LlmAnnotator
 from selfie.storage.annotation_cache import COMMIT_EVERY, AnnotationCache
@@ -92,7 +92,7 @@ def test_a_single_row(server: JudgeServer, judge: MakeJudge):
 def test_both_orders_are_averaged(server: JudgeServer, judge: MakeJudge):
     """A judge that always says 1 prefers neither answer: 2 and 1 in the two orders."""
     server.behave = lambda request: Reply("1")
-    annotations = annotate(answers("p", 3), answers("i", 3), judge(), Asking("both"))
+    annotations = annotate(answers("p", 3), answers("i", 3), judge(), AnnotationOptions("both"))
     assert [row["preference"] for row in annotations] == [1.5] * 3
     assert {(row["preference_baseline_first"], row["preference_model_first"]) for row in annotations} == {(1.0, 2.0)}
     assert len(server.requests) == 6
@@ -103,7 +103,7 @@ def test_a_random_order_is_drawn_by_the_seed_and_not_by_the_row(server: JudgeSer
     ours, theirs = answers("p", 40, length=1), answers("i", 40)
 
     def orders(seed: int, rows: list[dict[str, str]]) -> dict[str, bool]:
-        annotations = annotate(rows, theirs, judge(), Asking("random", seed=seed))
+        annotations = annotate(rows, theirs, judge(), AnnotationOptions("random", seed=seed))
         assert {row["preference"] for row in annotations} == {2.0}
         assert all(
             (r["preference_model_first"] is None) != (r["preference_baseline_first"] is None) for r in annotations
@@ -170,12 +170,12 @@ def test_failures_are_counted_named_and_asked_again(
         Reply("banana") if "\ni3\n" in request["messages"][-1]["content"] else longer_wins(request)
     )
     ours, theirs = answers("p", 10, length=1), answers("i", 10)
-    first = annotate(ours, theirs, judge(), Asking(max_failures=0.1), AnnotationCache(tmp_path))
+    first = annotate(ours, theirs, judge(), AnnotationOptions(max_failures=0.1), AnnotationCache(tmp_path))
     assert [row["preference"] for row in first] == [2.0] * 3 + [None] + [2.0] * 6
     assert first[3]["failure"] == "no_verdict"
     assert "2 of 20 questions to tester failed (no_verdict 2; last: 'banana')" in caplog.text
     server.behave, asked = longer_wins, len(server.requests)
-    second = annotate(ours, theirs, judge(), Asking(max_failures=0.1), AnnotationCache(tmp_path))
+    second = annotate(ours, theirs, judge(), AnnotationOptions(max_failures=0.1), AnnotationCache(tmp_path))
     assert second[3]["preference"] == 2.0
     assert "failure" not in second[3]
     assert len(server.requests) == asked + 2
@@ -202,21 +202,21 @@ def test_a_judge_that_disappears_half_way(server: JudgeServer, judge: MakeJudge,
     ours, theirs = answers("p", 100, length=1), answers("i", 100)
     alive = judge(concurrency=1, attempts=2)
     with pytest.raises(UserError, match=r"11 of 200 questions to tester failed \(unreachable 11") as caught:
-        annotate(ours, theirs, alive, Asking(max_failures=0.05), AnnotationCache(tmp_path))
+        annotate(ours, theirs, alive, AnnotationOptions(max_failures=0.05), AnnotationCache(tmp_path))
     assert "only what it has not answered is asked again" in caught.value.remedy
     server.behave, server.requests = longer_wins, []
     server.start(alive.client.parameters.base_url)
-    complete = annotate(ours, theirs, alive, Asking(max_failures=0.05), AnnotationCache(tmp_path))
+    complete = annotate(ours, theirs, alive, AnnotationOptions(max_failures=0.05), AnnotationCache(tmp_path))
     assert {row["preference"] for row in complete} == {2.0}
     assert len(server.requests) == 170
 
 
 def test_up_to_the_threshold_the_run_goes_on(server: JudgeServer, judge: MakeJudge):
     server.behave = lambda request: Reply("banana")
-    rows = annotate(answers("p", 3), answers("i", 3), judge(), Asking(max_failures=1.0))
+    rows = annotate(answers("p", 3), answers("i", 3), judge(), AnnotationOptions(max_failures=1.0))
     assert [row["preference"] for row in rows] == [None] * 3
     with pytest.raises(UserError, match="no_verdict"):
-        annotate(answers("p", 3), answers("i", 3), judge(), Asking(max_failures=0.0))
+        annotate(answers("p", 3), answers("i", 3), judge(), AnnotationOptions(max_failures=0.0))
 
 
 KILLED = """

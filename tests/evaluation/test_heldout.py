@@ -76,7 +76,7 @@ def heldout_run(own_project, tmp_path, monkeypatch):
 
 def test_a_run_judges_held_out_pairs(heldout_run):
     initial = json.loads((heldout_run / "initial/heldout.json").read_text())
-    assert set(initial["judges"]) == {"longer", "log_prob", "log_prob_per_token", "llm"}
+    assert set(initial["judges"]) == {"longer", "log_prob", "log_prob_per_token", "prompted_policy"}
     assert initial["judges"]["longer"]["all"] == [1.0, 1.0, 1.0]
     seeded = json.loads((heldout_run / "seeding/heldout.json").read_text())
     assert set(seeded["judges"]) == {

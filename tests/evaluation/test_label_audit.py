@@ -21,7 +21,7 @@ RIGHT, WRONG, DRAW = (2, 1), (1, 2), (3, 3)
 
 
 def test_counts_by_hand():
-    """Pairs 0–4 right, 5–7 wrong, 8 a draw; 0 and 5 fell into the trusting warm-up.
+    """Pairs 0–4 right, 5–7 wrong, 8 a draw; 0 and 5 fell into the detector's warm-up.
 
     Accuracy: 5 of the 8 that are no draw. Asked about 1–4, 6, 7 (base error 2/6), the detector flagged 1, 2 and 6:
     1 of 3 is wrong (precision), 1 of 2 wrong ones is found (recall). The flagged draw counts nowhere.

@@ -69,19 +69,19 @@ def test_rows_are_merged_and_sorted(tmp_path: Path):
 
 
 def test_each_author_has_a_record_of_its_own(tmp_path: Path):
-    """What one's rows were made from survives what another adds, and what another forgets."""
-    loop, strangers = (LeaderboardDataset(str(tmp_path / "leaderboard.csv"), name) for name in ("loop", "strangers"))
-    loop.provenance, strangers.provenance = {"inputs": "loop's"}, {"inputs": "theirs"}
+    """One author's provenance stays when another adds rows or drops its own."""
+    loop, external = (LeaderboardDataset(str(tmp_path / "leaderboard.csv"), name) for name in ("loop", "external"))
+    loop.provenance, external.provenance = {"inputs": "loop's"}, {"inputs": "theirs"}
     assert loop.made_from() is None
     loop.save(leaderboard_of([annotations("policy", 2.0, 1.0, 1.0)]))
-    assert strangers.made_from() is None
-    strangers.save(leaderboard_of([annotations("stranger", 2.0)]))
-    assert (loop.made_from(), strangers.made_from()) == (loop.provenance, strangers.provenance)
+    assert external.made_from() is None
+    external.save(leaderboard_of([annotations("external", 2.0)]))
+    assert (loop.made_from(), external.made_from()) == (loop.provenance, external.provenance)
     before = (tmp_path / "leaderboard.csv").read_bytes()
     loop.forget()
-    assert (loop.made_from(), strangers.made_from()) == (None, strangers.provenance)
+    assert (loop.made_from(), external.made_from()) == (None, external.provenance)
     assert (tmp_path / "leaderboard.csv").read_bytes() == before
-    assert list(strangers.load().index) == ["stranger", "policy"]
+    assert list(external.load().index) == ["external", "policy"]
 
 
 def test_a_leaderboard_of_nobody(tmp_path: Path):

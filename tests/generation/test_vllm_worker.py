@@ -20,7 +20,7 @@ from selfie.errors import EngineError, MemoryExhaustedError
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.generation.vllm_engine import VllmEngine
 from selfie.models.checkpoint import Checkpoint, compute_device
-from selfie.runtime.signals import TerminatedError, orderly_exit
+from selfie.runtime.signals import TerminatedError, exit_on_sigterm
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=4)
 REQUESTS = [Request([1, 2], seed) for seed in range(3)]
@@ -182,7 +182,7 @@ def test_too_little_memory_is_said_so(engine):
 def test_sigterm_while_loading_leaves_no_worker(engine):
     loading = engine("slow to load")
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(TerminatedError), orderly_exit():
+    with pytest.raises(TerminatedError), exit_on_sigterm():
         loading.__enter__()
     assert is_gone(loading)
 

@@ -20,14 +20,14 @@ from faults import in_a_child
 from judge_models import JUDGES, WORDS, save, save_judge, tokenizer
 from selfie.config.parameters import JudgePrompts
 from selfie.errors import ModelError
-from selfie.evaluation.annotate import Asking, annotate
+from selfie.evaluation.annotate import AnnotationOptions, annotate
 from selfie.generation.sampling import render
 from selfie.judges import prompted_policy as verdict
 from selfie.judges import reward_model as rewards
 from selfie.judges.comparisons import Comparison
 from selfie.judges.local_annotators import LocalAnnotator, RewardModelAnnotator
 from selfie.judges.openai_api import pairwise_messages
-from selfie.judges.reward_model import rating
+from selfie.judges.reward_model import open_reward_model
 from selfie.models.chat_template import as_text
 from selfie.models.checkpoint import Checkpoint
 from selfie.storage import commit
@@ -83,7 +83,7 @@ def test_annotations_average_both_orders_and_are_kept(
     ours = [{"instruction": "a", "output": "b c", "generator": "m"}]
     theirs = [{"instruction": "a", "output": "d", "generator": "base"}]
     annotator = LocalAnnotator(chat_model, prompts.pairwise)
-    (row,) = annotate(ours, theirs, annotator, Asking("both"), AnnotationCache(tmp_path))
+    (row,) = annotate(ours, theirs, annotator, AnnotationOptions("both"), AnnotationCache(tmp_path))
     by_order = [row["preference_baseline_first"], row["preference_model_first"]]
     assert row["preference"] == pytest.approx(sum(by_order) / 2)
     verdicts = dict(annotator.judge([Comparison("a", "d", "b c"), Comparison("a", "b c", "d")]))
@@ -91,7 +91,7 @@ def test_annotations_average_both_orders_and_are_kept(
 
     monkeypatch.setattr(Checkpoint, "load_tokenizer", None)  # a second run opens no model
     again = LocalAnnotator(Checkpoint(chat_model.source), prompts.pairwise)
-    assert annotate(ours, theirs, again, Asking("both"), AnnotationCache(tmp_path)) == [row]
+    assert annotate(ours, theirs, again, AnnotationOptions("both"), AnnotationCache(tmp_path)) == [row]
 
 
 def test_the_higher_reward_wins(reward_model: Checkpoint, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_reward_is_of_the_whole_conversation(reward_model: Checkpoint) -> No
     ours = [{"instruction": as_text(t), "messages": t, "output": "b c", "generator": "m"} for t in talks]
     theirs = [{**row, "output": "d"} for row in ours[::-1]]
     rows = annotate(ours, theirs, RewardModelAnnotator(reward_model))
-    with rating(reward_model, 1) as rate:
+    with open_reward_model(reward_model, 1) as rate:
         expected = rate([(talk, "b c") for talk in talks])
     assert [row["score_2"] for row in rows] == expected
     assert abs(expected[0] - expected[1]) > 0.05
@@ -147,7 +147,7 @@ class Counter:
     """Which rows of tokens a judge of this kind is shown, by any process."""
 
     def __init__(self, kind: str, file: Path, patch: pytest.MonkeyPatch):
-        module, name = {"local": (verdict, "_log_odds"), "reward_model": (rewards, "_rewards")}[kind]
+        module, name = {"prompted_model": (verdict, "_log_odds"), "reward_model": (rewards, "_rewards")}[kind]
         self.file, forward = file, getattr(module, name)
 
         def counting(model: PreTrainedModel, rows: list[list[int]], *rest: Any) -> torch.Tensor:
@@ -173,12 +173,15 @@ def test_a_killed_judge_is_not_asked_again(
     """SIGKILL at the 60th question, or inside the save of questions 26 to 50; then the same bytes as without."""
     save_judge(kind, tmp_path / "judge")
     counter = Counter(kind, tmp_path / "shown", monkeypatch)
-    number, rows_each = (40, 1) if kind == "local" else (80, 2)  # both orders are asked, or both answers are scored
+    # Both orders are asked, or both answers are scored.
+    number, rows_each = (40, 1) if kind == "prompted_model" else (80, 2)
 
     def evaluate(cache: str) -> str:
         checkpoint = Checkpoint(str(tmp_path / "judge"))
         annotator = (
-            LocalAnnotator(checkpoint, prompts.pairwise) if kind == "local" else RewardModelAnnotator(checkpoint)
+            LocalAnnotator(checkpoint, prompts.pairwise)
+            if kind == "prompted_model"
+            else RewardModelAnnotator(checkpoint)
         )
         annotations = annotate(
             outputs("m", number), outputs("base", number), annotator, cache=AnnotationCache(tmp_path / cache)
@@ -227,7 +230,9 @@ def test_another_model_in_the_same_folder_is_another_judge(
         """How many rows the judge was shown, and what it preferred."""
         checkpoint = Checkpoint(str(judge))
         annotator = (
-            LocalAnnotator(checkpoint, prompts.pairwise) if kind == "local" else RewardModelAnnotator(checkpoint)
+            LocalAnnotator(checkpoint, prompts.pairwise)
+            if kind == "prompted_model"
+            else RewardModelAnnotator(checkpoint)
         )
         cache = AnnotationCache(tmp_path / "cache")
         annotations = annotate(outputs("m", 10), outputs("base", 10), annotator, cache=cache)

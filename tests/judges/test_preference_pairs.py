@@ -13,7 +13,7 @@ from selfie.errors import ConfigurationError
 from selfie.judges.preference_pairs import build_pairs
 from selfie.judges.response_rewards import response_rewards
 
-LOGIT, GOLD = (JudgingParameters(judge=judge, batch_tokens=64) for judge in ("logit", "gold"))
+LOGIT, GOLD = (JudgingParameters(judge=judge, batch_tokens=64) for judge in ("implicit_reward", "gold"))
 
 
 def sample(prompt: str, token: int, policy: float = 0.0, initial: float = 0.0, response: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The judge that is asked in words, against its full next-token distribution."""
+"""The prompted judge, against its full next-token distribution."""
 
 import math
 import shutil
@@ -144,7 +144,7 @@ def test_near_ties_are_not_rounded_to_draws(tiny_model: LlamaForCausalLM, tokeni
 
 def judging(**changes) -> JudgingParameters:
     question = QuestionParameters(template=QUESTION, verdicts=list(VERDICTS))
-    return JudgingParameters(judge="llm", question=question, batch_tokens=10_000, **changes)
+    return JudgingParameters(judge="prompted_policy", question=question, batch_tokens=10_000, **changes)
 
 
 def scored(*groups: Sequence[str]) -> Dataset:
@@ -203,5 +203,5 @@ def test_what_length_is_to_the_logit_judge():
         }
     )
     for length, expected in (("summed", [0.2, 0.3]), ("neutral", [0.15, 0.15])):
-        parameters = JudgingParameters(judge="logit", length=length, batch_tokens=64)
+        parameters = JudgingParameters(judge="implicit_reward", length=length, batch_tokens=64)
         assert response_rewards(rows, parameters, 0.1, None).tolist() == pytest.approx(expected)

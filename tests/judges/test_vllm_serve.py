@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from selfie.config.parameters import EndpointParameters, JudgePrompts
-from selfie.evaluation.annotate import Asking, annotate
+from selfie.evaluation.annotate import AnnotationOptions, annotate
 from selfie.evaluation.annotation_audit import audit_annotations
 from selfie.evaluation.mt_bench import Grader, grade_answers
 from selfie.judges.openai_api import LlmAnnotator
@@ -93,7 +93,7 @@ def test_pairwise_and_back_from_the_cache(
         for side, name in ((0, "good"), (1, "bad"))
     )
     annotator = LlmAnnotator(ChatClient(endpoint, SecretStr("sk-local")), prompts.pairwise)
-    rows = annotate(good, bad, annotator, Asking("both", max_failures=0.5), AnnotationCache(tmp_path))
+    rows = annotate(good, bad, annotator, AnnotationOptions("both", max_failures=0.5), AnnotationCache(tmp_path))
     audit = audit_annotations(rows, 100, 0)
     assert audit["n_annotated"] >= len(ANSWERS) / 2
     judged = [row for row in rows if row["preference"] is not None]
@@ -108,7 +108,11 @@ def test_pairwise_and_back_from_the_cache(
     complete = [row for row in rows if row["preference"] is not None]
     wanted = {row["instruction"] for row in complete}
     again = annotate(
-        [row for row in good if row["instruction"] in wanted], bad, offline, Asking("both"), AnnotationCache(tmp_path)
+        [row for row in good if row["instruction"] in wanted],
+        bad,
+        offline,
+        AnnotationOptions("both"),
+        AnnotationCache(tmp_path),
     )
     assert again == complete
 

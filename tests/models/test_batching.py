@@ -6,7 +6,7 @@ import torch
 from faults import room_for
 from selfie.generation.engine import Request, Sampling
 from selfie.generation.transformers_engine import TransformersEngine
-from selfie.models.batching import halving
+from selfie.models.batching import with_oom_backoff
 from selfie.models.checkpoint import Checkpoint
 from selfie.scoring import log_probs
 from selfie.scoring.log_probs import score
@@ -50,8 +50,8 @@ def test_a_row_that_does_not_fit_alone_is_an_error():
         return torch.empty(2**50).tolist()
 
     with pytest.raises(RuntimeError, match="allocate"):
-        halving(too_much, [0, 1, 2, 3])
+        with_oom_backoff(too_much, [0, 1, 2, 3])
     assert tried == [4, 2, 1]
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        halving(lambda batch: tried.append(batch) or torch.ones(2, 3) @ torch.ones(2, 3), [0, 1])
+        with_oom_backoff(lambda batch: tried.append(batch) or torch.ones(2, 3) @ torch.ones(2, 3), [0, 1])
     assert tried[3:] == [[0, 1]]

@@ -27,7 +27,7 @@ PROMPTS, SAMPLES, BETA = 12, 3, 0.1
 GENERATION = GenerationParameters(
     engine="transformers", samples_per_prompt=SAMPLES, temperature=1.0, top_p=1.0, max_new_tokens=16, batch_tokens=4000
 )
-JUDGING = JudgingParameters(judge="logit", batch_tokens=200)
+JUDGING = JudgingParameters(judge="implicit_reward", batch_tokens=200)
 TRAINING = TrainingParameters(
     learning_rate=1e-4,
     epochs=1,
@@ -41,7 +41,7 @@ TRAINING = TrainingParameters(
     noise_percentile=20.0,
     extrapolation=[0.5],
     detector_window=8,
-    trust_warmup=0.0,
+    detector_warmup=0.0,
 )
 
 

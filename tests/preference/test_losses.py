@@ -51,7 +51,7 @@ def test_each_pair_has_its_own_flag():
 
 
 def test_gradient_by_hand():
-    """∂loss/∂m = σ(m) − (1 − αz): at m = 0 that is −½ for a trusted pair and −½ + α for a flagged one."""
+    """∂loss/∂m = σ(m) − (1 − αz): at m = 0 that is −½ for an unflagged pair and −½ + α for a flagged one."""
     margin = torch.zeros(2, requires_grad=True)
     noise_aware_loss(margin, torch.tensor([False, True]), 0.1).sum().backward()
     torch.testing.assert_close(margin.grad, torch.tensor([-0.5, -0.4]))
@@ -64,7 +64,7 @@ def test_extreme_margins_stay_finite():
 
 
 @given(MARGINS, MARGINS)
-def test_a_trusted_pair_pays_less_the_larger_its_margin(first: float, second: float):
+def test_an_unflagged_pair_pays_less_the_larger_its_margin(first: float, second: float):
     smaller, larger = sorted((first, second))
     assume(larger - smaller > 1e-6)
     assert loss(larger, False, 0.1) < loss(smaller, False, 0.1)
@@ -83,7 +83,7 @@ def test_a_flagged_pair_is_content_at_its_labels_odds(first: float, second: floa
 
 @given(MARGINS, ALPHAS)
 def test_a_flag_costs_alpha_times_the_margin(margin: float, alpha: float):
-    """log σ(m) − log σ(−m) = m: distrust makes a pair dearer the surer the policy is of its label."""
+    """log σ(m) − log σ(−m) = m: a flag raises a pair's loss the surer the policy is of its label."""
     assert loss(margin, True, alpha) - loss(margin, False, alpha) == pytest.approx(alpha * margin, abs=1e-9)
 
 

@@ -52,7 +52,7 @@ def test_without_noise_they_are_dpo(function, margin: float):
 
 @given(MARGINS, ALPHAS)
 def test_cdpo_is_every_pair_flagged(margin: float, alpha: float):
-    """What self-refinement does to the pairs it distrusts, cDPO does to all."""
+    """cDPO smooths all labels as self-refinement smooths those of flagged pairs."""
     flagged = noise_aware_loss(torch.tensor([margin], dtype=torch.float64), torch.tensor([True]), alpha)
     assert loss(conservative_loss, margin, alpha) == pytest.approx(flagged.item())
 

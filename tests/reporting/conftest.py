@@ -27,9 +27,9 @@ def summary():
     labels = {"label_accuracy": 0.75, "label_accuracy_ci": [0.6, 0.85], "ece": 0.1, "ece_by_chance": 0.12, "n_pairs": 4}
     labels |= {"noise_precision": 0.4, "noise_base_error": 0.25, "flip_rate": 0.1, "flip_rate_ci": [0.02, 0.3]}
     labels |= {"kl_from_initial": 3.5, "kl_from_initial_ci": [3.0, 4.0], "longer_chosen": 0.6}
-    timings = {"train": {"room": "iteration_1", "stage": "training", "seconds": 90.0, "peak_rss_gib": 1.25}}
-    rooms = {"initial": evaluation, "seeding": {**better, "n_pairs": 4}, "iteration_1": {**better, **labels}}
-    return summary_of("hostile", f"models/{IMAGE}", rooms, timings)
+    timings = {"train": {"namespace": "iteration_1", "stage": "training", "seconds": 90.0, "peak_rss_gib": 1.25}}
+    namespaces = {"initial": evaluation, "seeding": {**better, "n_pairs": 4}, "iteration_1": {**better, **labels}}
+    return summary_of("hostile", f"models/{IMAGE}", namespaces, timings)
 
 
 def judged(number: int, preference: float, output: str) -> dict:

@@ -4,6 +4,7 @@ import json
 import re
 
 from selfie.reporting.report import html_report, markdown_report
+from selfie.reporting.summary import summary_of
 from selfie.reporting.tables import LABELS, RESULTS, lines
 
 
@@ -40,7 +41,7 @@ def test_the_page_embeds_its_data_without_a_closing_tag(summary, sections):
     page = html_report(summary, sections)
     (embedded,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
     assert "<" not in embedded
-    assert json.loads(embedded)["rooms"][1]["answers"][0]["policy"].startswith("</script>")
+    assert json.loads(embedded)["sections"][1]["answers"][0]["policy"].startswith("</script>")
 
 
 def test_the_page_asks_the_network_for_nothing(summary, sections):
@@ -55,3 +56,13 @@ def test_lines_leave_out_what_nobody_has(summary):
     assert "held-out accuracy" not in titles
     rows = [{**row, "heldout_accuracy": 0.5, "heldout_accuracy_ci": [0.25, 0.75]} for row in rows]
     assert ("held-out accuracy", [("0.500", "0.250, 0.750")] * 3) in lines(LABELS, rows)
+
+
+def test_timings_of_older_runs_are_read():
+    """They say ``room`` where newer ones say ``namespace``."""
+    timings = {
+        "old": {"room": "iteration_1", "stage": "training", "seconds": 90.0, "peak_rss_gib": 1.0},
+        "new": {"namespace": "iteration_1", "stage": "training", "seconds": 10.0, "peak_rss_gib": 1.0},
+    }
+    (policy,) = summary_of("test", "model", {"iteration_1": {}}, timings)["iterations"]
+    assert policy["seconds"]["training"] == 100.0

@@ -115,7 +115,7 @@ def test_without_labels_or_judgments_the_answers_are_still_there(browser, tmp_pa
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(file.as_uri())
     assert texts(page, "initial-text", "policy-text") == ["Because.", "Since."]
-    assert page.locator("#winner option").all_inner_texts() == ["any (1)", "nobody judged (1)"]
+    assert page.locator("#winner option").all_inner_texts() == ["any (1)", "not judged (1)"]
     assert page.locator("#labels-policy").count() == 0
     assert errors == []
     page.close()

@@ -33,7 +33,7 @@ BYTES_A_ROW = 400  # numbers, and what a shard takes (some 20 KB); the rows them
 POOLS: list[pyarrow.MemoryPool] = []  # a pool must outlive its buffers
 TEXT = " ".join(["w00"] * 60)
 CHOSEN = {"scoring": "float32"}
-JUDGING = JudgingParameters(judge="logit", length="neutral", batch_tokens=8192, shard_rows=SHARD_ROWS)
+JUDGING = JudgingParameters(judge="implicit_reward", length="neutral", batch_tokens=8192, shard_rows=SHARD_ROWS)
 GENERATION = GenerationParameters(
     engine="transformers",
     samples_per_prompt=2,

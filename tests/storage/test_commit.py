@@ -99,7 +99,7 @@ def test_a_crash_leaves_the_old_or_the_new(tmp_path: Path, commit: Commit, renam
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (42, 0)
     verify(path)
     assert content(path) in ({"old"}, {"new"})
-    commit(path, "newer")  # and what the crash left behind is in nobody's way
+    commit(path, "newer")  # what the crash left behind does not matter
     assert content(path) == {"newer"}
 
 

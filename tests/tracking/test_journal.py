@@ -62,7 +62,7 @@ def server(tmp_path: Path):
 
 def log_something(client: JournalledClient, first: int) -> str:
     """An experiment, a run in it, a metric's curve, an artefact; returns the run's name of our own."""
-    run = client.create_run(client.experiment("journal", None), run_name=f"run {first}", tags={"room": "seeding"})
+    run = client.create_run(client.experiment("journal", None), run_name=f"run {first}", tags={"namespace": "seeding"})
     client.log_batch(run.info.run_id, params=[Param("alpha", "0.1")], tags=[RunTag("git_commit", "abc")])
     for step in range(3):
         client.log_batch(run.info.run_id, metrics=[Metric("win_rate", first + step, 1000 + step, step)])
@@ -75,7 +75,7 @@ def check(server: Server, first: int) -> None:
     experiment = client.get_experiment_by_name("journal")
     (run,) = (r for r in client.search_runs([experiment.experiment_id]) if r.info.run_name == f"run {first}")
     assert run.data.params == {"alpha": "0.1"}
-    assert run.data.tags["room"] == "seeding"
+    assert run.data.tags["namespace"] == "seeding"
     curve = client.get_metric_history(run.info.run_id, "win_rate")
     assert [(point.step, point.value) for point in curve] == [(step, first + step) for step in range(3)]
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["summary.json"]

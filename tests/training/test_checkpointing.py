@@ -23,7 +23,7 @@ PARAMETERS = PLAIN.model_copy(
         "alpha": 0.3,
         "noise_percentile": 30.0,
         "detector_window": 6,
-        "trust_warmup": 0.25,
+        "detector_warmup": 0.25,
         "checkpoint_steps": 2,
     }
 )

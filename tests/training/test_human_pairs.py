@@ -67,14 +67,14 @@ def test_human_labels_are_never_flagged(tiny_model: LlamaForCausalLM, tokenizer,
     reference = other_model(tiny_model)
     own, human = turned(own, tiny_model, reference, 1), turned(human, tiny_model, reference, -1)
     args = config(tmp_path, learning_rate=1e-6, num_train_epochs=2)
-    changes = {"alpha": 0.1, "noise_percentile": 50.0, "detector_window": 24, "trust_warmup": 0.1}
+    changes = {"alpha": 0.1, "noise_percentile": 50.0, "detector_window": 24, "detector_warmup": 0.1}
     log = run(tiny_model, reference, add_human_pairs(own, human, times=1), args, tokenizer, **changes).pair_log
     entries = [entry for entry in log if entry["pair"] >= 40]
     assert sorted(entry["pair"] for entry in entries) == sorted([*range(40, 52)] * 2)
     assert not any(entry["flagged"] for entry in entries)
-    questioned = [entry for entry in entries if not entry["trusted"]]
+    checked_pairs = [entry for entry in entries if not entry["trusted"]]
     others = [entry for entry in log if entry["pair"] < 40 and not entry["trusted"]]
-    assert max(e["detector_margin"] for e in questioned) < min(e["detector_margin"] for e in others)
+    assert max(e["detector_margin"] for e in checked_pairs) < min(e["detector_margin"] for e in others)
     assert sum(entry["flagged"] for entry in others) > 10
     for entry in entries:
         assert entry["loss"] == pytest.approx(float(torch.nn.functional.softplus(torch.tensor(-entry["margin"]))), 1e-4)

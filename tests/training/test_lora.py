@@ -27,7 +27,7 @@ def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def mamba(tiny_checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
-    """A model without attention that speaks the synthetic language."""
+    """A model without attention, with the synthetic language's vocabulary."""
     tokenizer = tiny_checkpoint.load_tokenizer()
     sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 1, "state_size": 8, "n_groups": 1}
     folder = tmp_path / "mamba"

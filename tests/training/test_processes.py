@@ -23,7 +23,7 @@ from test_training_faults import SignalAt
 
 from selfie.errors import ConfigurationError, DivergenceError
 from selfie.models.checkpoint import Checkpoint
-from selfie.runtime.signals import orderly_exit
+from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import verify
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer
@@ -201,7 +201,7 @@ def train_under_a_signal(rank: int, processes: int, folder: Path, checkpoint: Ch
     with process_group(rank, processes, folder / store):
         pairs = load_from_disk(str(folder / "pairs"))
         try:
-            with orderly_exit():
+            with exit_on_sigterm():
                 _, log = train(checkpoint, pairs, FAULTY, 0.1, 1, seed=0, workspace=folder / "work")
         except SystemExit as end:
             log = end.code

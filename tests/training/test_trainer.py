@@ -37,7 +37,7 @@ PLAIN = TrainingParameters(
     noise_percentile=10.0,
     extrapolation=[0.5],
     detector_window=64,
-    trust_warmup=0.2,
+    detector_warmup=0.2,
     checkpoint_steps=100,
 )
 
@@ -217,26 +217,26 @@ def count_calls(module: torch.nn.Module) -> list[None]:
 
 
 @pytest.fixture(scope="module")
-def questioned(tiny_checkpoint: Checkpoint, tokenizer, tmp_path_factory) -> list[dict[str, Any]]:
+def noise_aware_log(tiny_checkpoint: Checkpoint, tokenizer, tmp_path_factory) -> list[dict[str, Any]]:
     """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves."""
     model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32)
     args = config(tmp_path_factory.mktemp("run"), per_device_train_batch_size=8, learning_rate=1e-6)
     return run(model, other_model(model), make_pairs(200), args, tokenizer, alpha=0.1).pair_log
 
 
-def test_every_pair_is_logged_once(questioned: list[dict[str, Any]]):
-    assert sorted(entry["pair"] for entry in questioned) == list(range(200))
-    assert [len(entries) for entries in by_step(questioned).values()] == [8] * 25
+def test_every_pair_is_logged_once(noise_aware_log: list[dict[str, Any]]):
+    assert sorted(entry["pair"] for entry in noise_aware_log) == list(range(200))
+    assert [len(entries) for entries in by_step(noise_aware_log).values()] == [8] * 25
 
 
-def test_flags_are_the_lowest_of_the_window(questioned: list[dict[str, Any]]):
+def test_flags_are_the_lowest_of_the_window(noise_aware_log: list[dict[str, Any]]):
     """Replayed with NumPy: the first 10% of the steps are not observed, the first 20% trusted, then K = 10% of 64.
 
     τ is that of the steps before. 25 steps: none of 0–2 is observed (2.5 would be the border), 3 and 4 fill the
     window, 5 is the first to flag.
     """
     window: deque[float] = deque(maxlen=64)
-    for step, entries in by_step(questioned).items():
+    for step, entries in by_step(noise_aware_log).items():
         margins = [entry["detector_margin"] for entry in entries]
         flags = [entry["flagged"] for entry in entries]
         assert all(entry["trusted"] == (step < 5) for entry in entries)
@@ -247,20 +247,20 @@ def test_flags_are_the_lowest_of_the_window(questioned: list[dict[str, Any]]):
         threshold = np.percentile(window, 10, method="weibull") if step >= 5 else -np.inf
         assert flags == [margin < threshold for margin in margins]
         window.extend(margins)
-    share = np.mean([entry["flagged"] for entry in questioned if not entry["trusted"]])
+    share = np.mean([entry["flagged"] for entry in noise_aware_log if not entry["trusted"]])
     assert 0.06 < share < 0.16
 
 
-def test_flagged_pairs_pay_for_alpha(questioned: list[dict[str, Any]]):
+def test_flagged_pairs_pay_for_alpha(noise_aware_log: list[dict[str, Any]]):
     """−(1 − α)·ln σ(m) − α·ln σ(−m) for flagged pairs, −ln σ(m) for the others."""
-    for entry in questioned:
+    for entry in noise_aware_log:
         margin, smoothing = entry["margin"], 0.1 * entry["flagged"]
         expected = (1 - smoothing) * np.logaddexp(0, -margin) + smoothing * np.logaddexp(0, margin)
         assert entry["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_extrapolation_the_detector_sees_the_policy(questioned: list[dict[str, Any]]):
-    seen = [entry for entry in questioned if entry["detector_margin"] is not None]
+def test_without_extrapolation_the_detector_sees_the_policy(noise_aware_log: list[dict[str, Any]]):
+    seen = [entry for entry in noise_aware_log if entry["detector_margin"] is not None]
     assert len(seen) == 200 - 3 * 8
     assert [e["detector_margin"] for e in seen] == pytest.approx([e["margin"] for e in seen], abs=1e-5)
 
@@ -287,7 +287,7 @@ def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer,
         parameter.data += 0.02 * torch.randn_like(parameter)
     policy, frozen = copy_of(tiny_model), copy_of(reference)
     args = config(tmp_path, per_device_train_batch_size=12)
-    trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, alpha=0.1, trust_warmup=0.0)
+    trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, alpha=0.1, detector_warmup=0.0)
     for entry in trainer.pair_log:
         row = pairs[entry["pair"]]
         chosen, rejected = (naive_log_ratio(policy, frozen, row, side, 0.5) for side in ("chosen", "rejected"))
@@ -331,7 +331,7 @@ def test_extrapolation_of_the_iteration(
     tiny_checkpoint: Checkpoint, tmp_path: Path, changes: dict[str, Any], detector_is_policy: bool
 ):
     """In iteration 2: λ is the second of the list, or the last there is. With λ = 0 m̃ is m."""
-    parameters = PLAIN.model_copy(update={"alpha": 0.1, "trust_warmup": 0.0, **changes})
+    parameters = PLAIN.model_copy(update={"alpha": 0.1, "detector_warmup": 0.0, **changes})
     _, log = train(tiny_checkpoint, make_pairs(12), parameters, BETA, iteration=2, seed=0, workspace=tmp_path)
     last = [entry for entry in log if entry["step"] == 2]  # in the first two, the learning rate rises from nothing
     assert len(last) == 4
@@ -343,7 +343,7 @@ def test_extrapolation_of_the_iteration(
 def test_margins_begin_at_exactly_zero(tiny_checkpoint: Checkpoint, tmp_path: Path, precision: str, lora_rank: int):
     """m and m̃ of the first step: policy and reference have the same weights, so all that could differ is rounding."""
     parameters = PLAIN.model_copy(
-        update={"alpha": 0.1, "trust_warmup": 0.0, "lora_rank": lora_rank, "batch_size": 8, "batch_tokens": 64}
+        update={"alpha": 0.1, "detector_warmup": 0.0, "lora_rank": lora_rank, "batch_size": 8, "batch_tokens": 64}
     )
     _, log = train(tiny_checkpoint, make_pairs(24), parameters, BETA, 1, 0, tmp_path, precision)
     first = [entry for entry in log if entry["step"] == 0]

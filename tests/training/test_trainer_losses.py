@@ -43,8 +43,8 @@ def test_equals_trls(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, lo
 
 
 @pytest.mark.parametrize("loss", ["conservative", "robust"])
-def test_no_pair_is_questioned(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, loss: str):
-    """They distrust every label alike: no detector, whatever K and λ say."""
+def test_no_pair_is_checked_by_the_noise_detector(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, loss: str):
+    """They treat every label alike: no detector, whatever K and λ are."""
     trainer = run(tiny_model, None, make_pairs(12), config(tmp_path), tokenizer, loss=loss, alpha=0.1)
     assert len(trainer.pair_log) == 12
     assert all(entry["detector_margin"] is None and not entry["flagged"] for entry in trainer.pair_log)

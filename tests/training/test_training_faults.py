@@ -16,7 +16,7 @@ from faults import in_a_child, room_for
 from selfie.errors import DivergenceError, MemoryExhaustedError, StorageError
 from selfie.errors.disk_and_memory import explain
 from selfie.models.checkpoint import Checkpoint
-from selfie.runtime.signals import orderly_exit
+from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import verify
 from selfie.training.trainer import NoiseAwareTrainer
 
@@ -53,7 +53,7 @@ def test_sigterm_in_a_training_saves_a_checkpoint(
             self.callback_handler.callbacks.insert(0, SignalAt(step))
 
         NoiseAwareTrainer.__init__ = with_signal  # type: ignore[method-assign]
-        with orderly_exit():
+        with exit_on_sigterm():
             run(tiny_checkpoint, pairs, tmp_path, parameters)
 
     began = time.monotonic()

@@ -52,7 +52,7 @@ def _check_local(where: str, path: str) -> None:
 
 
 def check_paths(names: Iterable[str], catalog: Any, folders: Iterable[Path]) -> None:
-    """What lies in a data folder by its path must lie there in truth: a link could lead a run's writes anywhere.
+    """What lies in a data folder by its path must really lie there: a link could lead a run's writes anywhere.
 
     Args:
         names: of the run's datasets.

@@ -1,4 +1,4 @@
-"""Is what a node made still what it would make now?
+"""Freshness: are a node's outputs still what it would make now?
 
 Every artefact's manifest records what it was made from: the step's version, its parameters, the versions of its
 inputs. A node is fresh if all its outputs are committed and their records say what would be recorded now.
@@ -83,9 +83,9 @@ def examine(node: Node, catalog: CatalogProtocol) -> State:
             reasons[f"nothing is recorded of how {name} was made"] = None
         else:
             reasons |= dict.fromkeys(_differences(record, provenance))
-        lack = dataset.lack() if isinstance(dataset, Artefact) else None
-        if lack is not None:
-            reasons[f"{name}: {lack}"] = None
+        part = dataset.missing_part() if isinstance(dataset, Artefact) else None
+        if part is not None:
+            reasons[f"{name}: {part}"] = None
     if not reasons:
         return State("done", superseded=kept)
     return State("stale", tuple(reasons), partial, kept)
@@ -101,7 +101,7 @@ def workspace_of(node: Node, catalog: CatalogProtocol, provenance: Mapping[str, 
 
 
 def progress(workspace: Path) -> str | None:
-    """What a killed run has left: ``3/12 shards``, ``40/120 optimiser steps``; None where there is nothing."""
+    """Unfinished work of a killed run: ``3/12 shards``, ``40/120 optimiser steps``; None where there is nothing."""
     parts = []
     for plan in sorted(workspace.glob("**/shards-of-*")):
         done = len(list(plan.parent.glob("shard-*")))

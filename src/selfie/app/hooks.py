@@ -20,7 +20,7 @@ from selfie.app.catalog_checks import check_data_folder, check_datasets, check_p
 from selfie.app.freshness import provenance_of, superseded, workspace_of
 from selfie.app.preflight import announce, check_inputs, check_parameters
 from selfie.app.status import stage_of
-from selfie.config.pipeline_options import choose_shape, current_shape
+from selfie.config.pipeline_options import choose_options, current_options
 from selfie.config.reading import read_configuration
 from selfie.errors.disk_and_memory import storage_error
 from selfie.errors.redaction import redact_logs
@@ -42,7 +42,7 @@ class PreflightHooks:
         redact_logs()
         configuration = read_configuration(context.config_loader)
         self.parameters = check_parameters(configuration["parameters"], context.config_loader.runtime_params or {})
-        choose_shape(configuration["globals"], self.parameters)
+        choose_options(configuration["globals"], self.parameters)
         check_data_folder(str(configuration["globals"]["data"]))
         written = Path(context.project_path, configuration["globals"]["data"])
         self.data_folders = {Path(context.project_path, "data"), written}
@@ -53,7 +53,7 @@ class PreflightHooks:
         check_datasets(pipeline.datasets(), catalog)
         check_written(pipeline.datasets() | {name for name in WRITTEN_BY_HOOKS if name in catalog}, catalog)
         check_paths(pipeline.datasets(), catalog, self.data_folders)
-        rows = check_inputs(pipeline, catalog, self.parameters, current_shape().iterations)
+        rows = check_inputs(pipeline, catalog, self.parameters, current_options().iterations)
         logger.info(announce(pipeline, catalog, self.parameters, rows))
 
 
@@ -147,7 +147,7 @@ class TimingHooks:
         timings = catalog.load("timings") if catalog.exists("timings") else {}
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         timings[node.name] = {
-            "room": node.namespace,
+            "namespace": node.namespace,
             "stage": stage_of(node),
             "seconds": round(now - self.mark, 2),
             "peak_rss_gib": round(peak / KIB_PER_GIB, 2),

@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, ValidationError
 
 from selfie.app.time_estimate import estimate_seconds
-from selfie.config.parameters import Parameters
+from selfie.config.parameters import RENAMED, RENAMED_VALUES, Parameters
 from selfie.data.file_readers import Row
 from selfie.data.validation import COMPARED, SetAside, outliers, screen
 from selfie.datasets import RecordDataset
@@ -66,7 +66,7 @@ def check_inputs(
     free = pipeline.inputs()
     choose_engine(parameters.generation.engine)
     judge = parameters.annotation.judge_model
-    if judge and parameters.evaluation.annotator in ("local", "reward_model") and "params:annotation" in free:
+    if judge and parameters.evaluation.annotator in ("prompted_model", "reward_model") and "params:annotation" in free:
         Checkpoint(judge, parameters.annotation.judge_revision).check_files()
     checkpoint = _load(catalog, "initial_model") if "initial_model" in free else None
     tokenizer = check_model(checkpoint, parameters) if checkpoint else None
@@ -179,6 +179,12 @@ def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def _describe(error: Any) -> tuple[str, str, str]:
     name = ".".join(map(str, error["loc"]))
+    last = name.rpartition(".")[-1]
+    if error["type"] == "extra_forbidden" and last in RENAMED:
+        now = name.removesuffix(last) + RENAMED[last]
+        return name, f"it was renamed to {now}", f"set {now} instead"
+    if error["type"] == "literal_error" and (value := RENAMED_VALUES.get(name, {}).get(str(error["input"]))):
+        return name, f"{error['input']} was renamed to {value}", f"set it to {value}"
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(error["loc"][-1]), _known_names(Parameters), n=1)
         return name, "there is no such parameter", f"did you mean {close[0]}?" if close else "remove it"

@@ -26,7 +26,7 @@ class ContinuingRunner(SequentialRunner):
 
     Args:
         is_async: not supported; Kedro's command passes it.
-        fresh: first forget how the outputs were made and drop what is half done, so that everything runs.
+        fresh: first drop the outputs' provenance and all unfinished work, so that every node runs.
     """
 
     def __init__(self, is_async: bool = False, fresh: bool = False):
@@ -48,7 +48,7 @@ class ContinuingRunner(SequentialRunner):
             self._forget(pipeline, catalog)
         skipped: list[Node] = []
         for number, node in enumerate(pipeline.nodes, start=1):
-            with _alone(node, catalog):
+            with shared_artifact_lock(node, catalog):
                 state = examine(node, catalog)
                 if state.status == "done":
                     skipped.append(node)
@@ -64,7 +64,7 @@ class ContinuingRunner(SequentialRunner):
 
     def _forget(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         for node in pipeline.nodes:
-            with _alone(node, catalog):
+            with shared_artifact_lock(node, catalog):
                 _remove_scratch(node, catalog, superseded=True)
                 for name in node.outputs:
                     dataset: Any = catalog.get(name)
@@ -73,15 +73,15 @@ class ContinuingRunner(SequentialRunner):
 
 
 def _remove_scratch(node: Node, catalog: CatalogProtocol, superseded: bool = False) -> None:
-    """A run killed right after the commit has left the node's scratch; ``superseded``: of other provenances too."""
+    """Removes what a run killed right after the commit has left; ``superseded``: of other provenances too."""
     workspace = workspace_of(node, catalog, provenance_of(node, catalog))
     if workspace is not None:
         folder = workspace[1].parent if superseded else workspace[1]
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _alone(node: Node, catalog: CatalogProtocol) -> AbstractContextManager[None]:
-    """What experiments share is made by one run at a time: one that waited finds it made."""
+def shared_artifact_lock(node: Node, catalog: CatalogProtocol) -> AbstractContextManager[None]:
+    """A lock on artefacts that experiments share: one run makes them, others wait and then find them made."""
     if "preparation" not in node.tags or "preparation_lock" not in catalog:
         return nullcontext()
     return catalog.load("preparation_lock").waiting()

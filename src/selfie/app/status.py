@@ -1,4 +1,4 @@
-"""``kedro status``: how far each stage of each room is."""
+"""``kedro status``: how far each stage of each iteration is."""
 
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +16,7 @@ COLOURS = {"done": "green", "stale": "yellow", "partial": "cyan", "missing": "re
 
 
 def status_table(catalog: CatalogProtocol) -> Table:
-    """One row a room and stage: done, stale (why), partial (how far) or missing.
+    """One row per namespace and stage: done, stale (why), partial (how far) or missing.
 
     A step counts as stale, too, if it will get other inputs because a step before it has to run. Unfinished work from
     other parameters is listed with its size.
@@ -33,21 +33,21 @@ def status_table(catalog: CatalogProtocol) -> Table:
         if state.status != "done":
             due |= set(node.outputs)
         stages.setdefault((node.namespace or "", stage_of(node)), {})[node] = state
-    table = Table("room", "stage", "state", "why")
-    rooms = list(dict.fromkeys(room for room, _ in stages))
-    for (room, stage), states in sorted(stages.items(), key=lambda item: rooms.index(item[0][0])):
+    table = Table("namespace", "stage", "state", "why")
+    namespaces = list(dict.fromkeys(namespace for namespace, _ in stages))
+    for (namespace, stage), states in sorted(stages.items(), key=lambda item: namespaces.index(item[0][0])):
         word, why = _together(states)
         if stage == "judging" and not why:
-            why = _agreement(room, catalog)
+            why = _agreement(namespace, catalog)
         notes = [why] if why else []
         notes += [f"superseded, kept: {work}" for state in states.values() for work in state.superseded]
-        table.add_row(room or "–", stage, f"[{COLOURS[word.split()[0]]}]{word}[/]", "; ".join(notes))
+        table.add_row(namespace or "–", stage, f"[{COLOURS[word.split()[0]]}]{word}[/]", "; ".join(notes))
     return table
 
 
-def _agreement(room: str, catalog: CatalogProtocol) -> str:
+def _agreement(namespace: str, catalog: CatalogProtocol) -> str:
     """How many of the labels rounding leaves as float32 gives them."""
-    dataset = catalog.get(f"{room}.precision")
+    dataset = catalog.get(f"{namespace}.precision")
     if dataset is None or not dataset.exists():
         return ""
     precision = dataset.load()
@@ -55,7 +55,7 @@ def _agreement(room: str, catalog: CatalogProtocol) -> str:
 
 
 def _set_aside(catalog: CatalogProtocol) -> None:
-    """The user's data as the last run's data gate left it: prompts that are merely long stay (sampling skips them)."""
+    """The user's data as the last run's validation left it: prompts that are merely long stay (sampling skips them)."""
     quarantine = catalog.get("quarantine")
     listed = quarantine.load() if quarantine is not None and quarantine.exists() else []
     rows = [row for row in listed if row["dataset"] in PAIRS or "max_length" not in row["problem"]]

@@ -44,9 +44,9 @@ def _tokens(node: Node, parameters: Parameters, rows: dict[str, int]) -> tuple[f
     """(tokens of forward passes, decoded tokens) of one node."""
     generation = parameters.generation
     length = PROMPT_TOKENS + generation.max_new_tokens
-    room = node.namespace or ""
-    training = parameters.seeding if room == "seeding" else parameters.training
-    iteration = int(room.removeprefix("iteration_")) if room.startswith("iteration_") else 0
+    namespace = node.namespace or ""
+    training = parameters.seeding if namespace == "seeding" else parameters.training
+    iteration = int(namespace.removeprefix("iteration_")) if namespace.startswith("iteration_") else 0
     prompts = parameters.prompts_per_iteration[iteration - 1] if iteration else rows.get("seed_preferences", 0)
     responses = prompts * generation.samples_per_prompt
     kind = node.name.rsplit(".", 1)[-1]

@@ -1,1 +1,1 @@
-"""What a user sets: the parameters' schema, methods, what shapes the pipelines, checks of ``conf/``."""
+"""What a user sets: the parameters' schema, methods, the pipelines' options, checks of ``conf/``."""

@@ -11,6 +11,13 @@ NO_EFFECT = "says how the work is done, not what comes of it"
 """Marks a parameter whose change makes no result stale."""
 MODEL = "names a model, by its folder or its repository on the hub"
 """Marks a parameter that counts by what lies in the folder, too."""
+RENAMED = {"trust_warmup": "detector_warmup"}
+"""Old names of parameters → their names now: for one release the error says so."""
+RENAMED_VALUES = {
+    "judging.judge": {"logit": "implicit_reward", "llm": "prompted_policy"},
+    "evaluation.annotator": {"llm": "openai_api", "local": "prompted_model"},
+}
+"""Parameter → old names of its values → their names now."""
 
 
 class _Strict(BaseModel):
@@ -64,18 +71,18 @@ class QuestionParameters(_Strict):
 class JudgingParameters(_Strict):
     """Who labels the pairs."""
 
-    judge: Literal["logit", "llm", "reward_model", "gold"]
-    """``logit``: the policy's own log-probs (SPA). ``llm``: the policy, asked in words. ``reward_model``: the one in
-    the catalog. ``gold``: the annotator, as an upper bound."""
+    judge: Literal["implicit_reward", "prompted_policy", "reward_model", "gold"]
+    """``implicit_reward``: of the policy, from its own log-probs (SPA). ``prompted_policy``: the policy's verdict on a
+    question. ``reward_model``: the one in the catalog. ``gold``: the gold annotator, as an upper bound."""
     length: Literal["summed", "neutral"] = "summed"
-    """What length is to the judge ``logit``. ``summed``: the paper's; a sum can drift towards long responses.
+    """How ``implicit_reward`` counts length. ``summed``: the paper's; a sum can drift towards long responses.
     ``neutral``: what length predicts of the reward is taken out; not where the labels themselves prefer a length. Look
     at the lengths of chosen and rejected."""
     weighting: Literal["even", "margin"] = "even"
     """``even``: the paper's. ``margin``: a pair weighs in training as its margin does among all pairs'; for judges that
     are wrong often, where more labels are right the wider the margin (the report's reliability diagram shows it)."""
     question: QuestionParameters | None = None
-    """Needed by the judge ``llm``."""
+    """Needed by the judge ``prompted_policy``."""
     batch_tokens: PositiveInt
     """Tokens (rows × longest row) scored in one forward pass."""
     shard_rows: PositiveInt = 512
@@ -83,8 +90,8 @@ class JudgingParameters(_Strict):
 
     @model_validator(mode="after")
     def _check_question(self) -> Self:
-        if self.judge == "llm" and self.question is None:
-            raise ValueError("the judge llm needs a question")
+        if self.judge == "prompted_policy" and self.question is None:
+            raise ValueError("the judge prompted_policy needs a question")
         return self
 
 
@@ -127,9 +134,9 @@ class TrainingParameters(OptimizerParameters):
     lora_alpha: PositiveInt = 32
     """What adapters add is multiplied by this over their rank."""
     loss: Literal["noise_aware", "conservative", "robust"]
-    """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both distrust every label alike."""
+    """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both treat every label alike."""
     alpha: Annotated[float, Field(ge=0, lt=0.5)]
-    """α: how much of a label is turned round, of a flagged pair (``noise_aware``) or of every one. 0: plain DPO, no
+    """Label-smoothing coefficient α, of pairs flagged as noisy (``noise_aware``) or of all pairs. 0: plain DPO, no
     detector."""
     noise_percentile: Annotated[float, Field(ge=0, lt=100)]
     """K in percent: a pair is flagged whose margin is among the lowest K% of the window before its step."""
@@ -137,11 +144,11 @@ class TrainingParameters(OptimizerParameters):
     """λ of iterations 1, 2, … (the last one holds on). 0: the detector sees the policy itself."""
     detector_window: PositiveInt
     """Pairs over which the percentile is taken."""
-    trust_warmup: Fraction
-    """Share of the steps, from the start, in which every label is trusted."""
+    detector_warmup: Fraction
+    """Share of the steps, from the start, in which no pair is flagged: first the detector's window has to fill."""
     replay: Annotated[int, Field(ge=0)] = 0
-    """How often the human's pairs are added to an iteration's own; their labels are always trusted. 0 as in the paper;
-    1 or more holds the loop to what the human wanted, and costs as many more pairs."""
+    """How often the human's pairs are added to an iteration's own; they are never flagged. 0 as in the paper;
+    1 or more keeps the policy close to the human's preferences, and costs as many more pairs."""
     checkpoint_steps: Annotated[PositiveInt, NO_EFFECT] = 50
     """Optimiser steps between checkpoints (weights, optimiser, random streams) from which a killed run goes on."""
 
@@ -151,14 +158,14 @@ class TrainingParameters(OptimizerParameters):
 
     @property
     def detects_noise(self) -> bool:
-        """Whether single pairs are questioned."""
+        """Whether pairs are checked by the noise detector."""
         return self.loss == "noise_aware" and self.alpha > 0
 
 
 class EvaluationParameters(_Strict):
     """How each policy is compared with the initial model."""
 
-    annotator: Literal["gold", "llm", "local", "reward_model", "none"]
+    annotator: Literal["gold", "openai_api", "prompted_model", "reward_model", "none"]
     """Who compares the answers. ``none`` writes them in AlpacaEval's format and leaves the win rate to its own tools;
     for the others see :class:`AnnotationParameters`."""
     temperature: PositiveFloat
@@ -198,11 +205,11 @@ class AnnotationParameters(_Strict):
     max_failures: Annotated[Fraction, NO_EFFECT]
     """Share of the questions that may stay without an answer; beyond it the evaluation stops."""
     judge_model: Annotated[str | None, MODEL]
-    """``local``: a chat model; ``reward_model``: a sequence classifier. A folder or a hub repository."""
+    """``prompted_model``: a chat model; ``reward_model``: a sequence classifier. A folder or a hub repository."""
     judge_revision: str | None
     """The hub commit, pinned."""
     endpoint: EndpointParameters
-    """``llm``'s, and MT-Bench's."""
+    """``openai_api``'s, and MT-Bench's."""
 
 
 class JudgePrompt(_Strict):
@@ -283,7 +290,7 @@ class Parameters(_Strict):
     seed_pairs: PositiveInt | None = None
     """Human-labelled pairs that are used, the first ones; all by default."""
     max_set_aside: Fraction
-    """Share of a data set's rows that may fail the data gate and be set aside; if more do, the run stops."""
+    """Share of a data set's rows that may fail data validation and be set aside; if more do, the run stops."""
     prompts_per_iteration: list[PositiveInt]
     """Fresh prompts for iterations 1, 2, …; no prompt is used twice."""
     precision: PrecisionParameters = PrecisionParameters()
@@ -297,9 +304,9 @@ class Parameters(_Strict):
     annotation: AnnotationParameters
     judge_prompts: JudgePrompts
     model_outputs: str | None = None
-    """A stranger's answers: ``--pipelines evaluation`` then compares them, and no policy's."""
+    """External outputs: a file of answers that ``--pipelines evaluation`` then compares, instead of the policies'."""
     reference_outputs: str | None = None
-    """The answers that a stranger's are compared with; the initial model's by default."""
+    """The answers that external outputs are compared with; the initial model's by default."""
     mt_bench_questions: str | None = None
     """MT-Bench's ``question.jsonl``, for ``--pipelines mt_bench``."""
     seed_labelling: SeedLabellingParameters | None = None
@@ -324,9 +331,9 @@ class Parameters(_Strict):
     @model_validator(mode="after")
     def _check_annotator(self) -> Self:
         annotator = self.evaluation.annotator
-        if annotator == "llm" and self.annotation.endpoint.model is None:
-            raise ValueError("evaluation.annotator is llm, but annotation.endpoint.model names no model")
-        if annotator in ("local", "reward_model") and self.annotation.judge_model is None:
+        if annotator == "openai_api" and self.annotation.endpoint.model is None:
+            raise ValueError("evaluation.annotator is openai_api, but annotation.endpoint.model names no model")
+        if annotator in ("prompted_model", "reward_model") and self.annotation.judge_model is None:
             raise ValueError(f"evaluation.annotator is {annotator}, but annotation.judge_model names no model")
         return self
 

@@ -1,4 +1,4 @@
-"""What shapes the graph, as opposed to what flows through it: read from ``globals.yml`` before pipelines are built."""
+"""Options that decide which nodes the pipelines have; read from ``globals.yml`` before they are built."""
 
 import os
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from selfie.config.parameters import Parameters
 from selfie.errors import ConfigurationError
 
-JUDGE_MODELS = {"llm": "previous_policy", "reward_model": "reward_model"}
+JUDGE_MODELS = {"prompted_policy": "previous_policy", "reward_model": "reward_model"}
 MOST_ITERATIONS = 100
 
 
-class Shape(BaseModel):
-    """How many iterations, and how the initial model comes about."""
+class PipelineOptions(BaseModel):
+    """How many iterations there are, and how the initial model is made."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,7 +24,7 @@ class Shape(BaseModel):
     preparation: Literal["gguf", "world", "none"] = "gguf"
     """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
     model_outputs: str | None = None
-    """A stranger's answers, which the pipeline ``evaluation`` then evaluates instead of the policies'."""
+    """External outputs: a file of answers that the pipeline ``evaluation`` then compares, instead of the policies'."""
     judge_model: Literal["previous_policy", "reward_model"] | None = None
     """The dataset that the judge needs besides the responses."""
     heldout: bool = False
@@ -40,16 +40,16 @@ class Shape(BaseModel):
         return self.judge_model == "reward_model" and self.reward_model == "seeds"
 
 
-_current = Shape()
+_current = PipelineOptions()
 
 
-def current_shape() -> Shape:
-    """The shape that the session's environment chose; outside a session the base environment's."""
+def current_options() -> PipelineOptions:
+    """The options of the session's environment; outside a session the base environment's."""
     return _current.model_copy(update=_from_environment())
 
 
-def choose_shape(variables: Mapping[str, Any], parameters: Parameters) -> None:
-    """Takes the shape from the environment's globals and the judge; pipelines are built anew on their next use.
+def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None:
+    """Reads the options from the environment's globals and the judge; pipelines are built anew on their next use.
 
     ``SELFIE_ITERATIONS`` in the process's environment overrides the number of iterations, and the parameter
     ``iterations`` (``--params iterations=1``, or a method's) overrides both.
@@ -66,7 +66,7 @@ def choose_shape(variables: Mapping[str, Any], parameters: Parameters) -> None:
         for name in ("iterations", "model_outputs"):
             if getattr(parameters, name) is not None:
                 chosen[name] = getattr(parameters, name)
-        _current = Shape.model_validate({**variables, **_from_environment(), **chosen})
+        _current = PipelineOptions.model_validate({**variables, **_from_environment(), **chosen})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

@@ -1,4 +1,4 @@
-"""The data gate: what the user brings is looked at as a whole before any model loads.
+"""Data validation: the user's data sets are checked, each and against each other, before any model loads.
 
 Each row is checked by its dataset (:mod:`selfie.datasets.records`). Here rows are compared between data sets: a prompt
 that nearly repeats an evaluation prompt would make the evaluation a memory test, and one that nearly repeats a seed

@@ -1,4 +1,4 @@
-"""What evaluations read and write beside plain files: verdicts, strangers' files, leaderboards, an API key."""
+"""Datasets of evaluations: verdicts, external outputs, leaderboards, an API key."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -75,7 +75,7 @@ class VerdictsDataset(CommittedDataset):
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
         super().__init__(filepath, {"type": "json.JSONDataset"}, metadata)
 
-    def lack(self) -> str | None:
+    def missing_part(self) -> str | None:
         failed = sum("failure" in record for record in self.load())
         return f"{failed} questions are without an answer" if failed else None
 
@@ -84,7 +84,7 @@ class LeaderboardDataset(Artefact, AbstractDataset[pd.DataFrame, pd.DataFrame]):
     """AlpacaEval's ``leaderboard.csv``. What is saved is merged into it; a Markdown twin lies beside it.
 
     Several steps add to it. Each has an entry in the catalog with a name of its own as ``author``, under which the
-    file's manifest keeps what that one's rows were made from: who adds rows makes nobody else's stale.
+    file's manifest keeps what that one's rows were made from: rows that one step adds make no other step's stale.
     """
 
     def __init__(self, filepath: str, author: str, metadata: dict[str, Any] | None = None):

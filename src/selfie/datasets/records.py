@@ -1,6 +1,6 @@
 """What the user brings: preference pairs and prompts, from JSONL, JSON, CSV, Parquet or the Hugging Face hub.
 
-Every row is checked on load; an error names the file, the row and the remedy. The data gate sets rows aside first,
+Every row is checked on load; an error names the file, the row and the remedy. Data validation sets rows aside first,
 where they are few (:mod:`selfie.data.validation`).
 """
 

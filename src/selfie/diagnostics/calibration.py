@@ -50,7 +50,7 @@ def calibration_error(probabilities: Sequence[float], right: Sequence[bool]) -> 
 def calibration_error_by_chance(probabilities: Sequence[float], seed: int) -> float | None:
     """What the ECE of a perfectly calibrated judge with these probabilities stays below in 95% of the cases.
 
-    The ECE of few pairs is never zero; only one above this speaks against the judge (consistency resampling, Bröcker
+    The ECE of few pairs is never zero; only one above this is a miscalibration (consistency resampling, Bröcker
     and Smith 2007).
     """
     if not len(probabilities):

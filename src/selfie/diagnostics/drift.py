@@ -51,8 +51,8 @@ def rejudge(
 ) -> Dataset:
     """The same pairs' margins with another policy as the judge: one pass over at most 256 pairs.
 
-    A judge that asks the policy (``logit``, ``llm``) is asked again; where the labels come from elsewhere, it is the
-    policy's implicit reward.
+    The judges ``implicit_reward`` and ``prompted_policy`` judge again; where the labels come from elsewhere, the margin
+    is the policy's implicit reward.
 
     Args:
         pairs: the labelled pairs.
@@ -87,8 +87,8 @@ def rejudge(
         if (key := _key(row)) in wanted
     }
     responses = responses.add_column("initial_log_prob", [known[_key(row)] for row in responses])
-    if parameters.judge != "llm":
-        parameters = parameters.model_copy(update={"judge": "logit"})
+    if parameters.judge != "prompted_policy":
+        parameters = parameters.model_copy(update={"judge": "implicit_reward"})
         prompts, sampled = responses["prompt_ids"], responses["response_ids"]
         log_probs = score(policy, prompts, sampled, parameters.batch_tokens, "next policy", arithmetic=arithmetic)
         responses = responses.add_column("policy_log_prob", log_probs)
@@ -102,6 +102,6 @@ def _key(row: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def flips(next_margins: Sequence[float]) -> dict[str, Any]:
-    """``flip_rate``, the share of labels that the next policy would give the other way round, with its 95% interval."""
+    """``flip_rate``, the share of labels that the next policy would reverse, with its 95% interval."""
     flipped = sum(margin < 0 for margin in next_margins)
     return {"flip_rate": flipped / len(next_margins), "flip_rate_ci": share_interval(flipped, len(next_margins))}

@@ -24,7 +24,7 @@ def pick_examples(
     Returns:
         Records with ``kind``: ``best`` (the largest margins), ``worst`` (the largest margins whose label is wrong, or
         without an annotator the smallest margins) and ``flagged`` (those with the smallest margins first), each with
-        ``wrong`` (None where nobody knows).
+        ``wrong`` (None without a gold annotator).
     """
     margins = {number: (-pair["margin"], pair["pair"]) for number, pair in enumerate(pairs)}
     ordered = sorted(margins, key=lambda number: margins[number][0])

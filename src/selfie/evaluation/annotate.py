@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asking:
+class AnnotationOptions:
     """How an annotator is asked; see :class:`selfie.config.parameters.AnnotationParameters`."""
 
     order: Literal["both", "random"] = "both"
@@ -29,7 +29,7 @@ def annotate(
     outputs: Sequence[Record],
     baseline: Sequence[Record],
     annotator: Annotator,
-    asking: Asking | None = None,
+    options: AnnotationOptions | None = None,
     cache: AnnotationCache | None = None,
 ) -> list[Record]:
     """Each answer against the baseline's to the same instruction.
@@ -40,7 +40,7 @@ def annotate(
         baseline: the same of the baseline.
         annotator: who compares. One that is paid for its verdicts (has an ``identity``) is not asked about two
             identical answers, which are a draw.
-        asking: order and threshold.
+        options: order of the answers, threshold of failures, seed.
         cache: where verdicts are looked up and kept; a failure never is.
 
     Returns:
@@ -55,18 +55,18 @@ def annotate(
         DataError: the two sides have no instruction in common.
         UserError: more than ``max_failures`` of the questions failed; what was answered is in the cache.
     """
-    asking = asking or Asking()
+    options = options or AnnotationOptions()
     pairs = match_answers(outputs, baseline)
     questions: dict[tuple[int, bool], Comparison] = {}
     for number, (_, theirs, ours) in enumerate(pairs):
         instruction, texts = ours["instruction"], (theirs["output"], ours["output"])
         messages = (theirs | ours).get("messages")
         if annotator.identity is None or texts[0] != texts[1]:
-            for model_first in _orders(annotator, asking, instruction, texts):
+            for model_first in _orders(annotator, options, instruction, texts):
                 questions[number, model_first] = Comparison(
                     instruction, *(texts[::-1] if model_first else texts), messages
                 )
-    answers = ask(annotator, list(questions.values()), cache, asking.max_failures)
+    answers = ask(annotator, list(questions.values()), cache, options.max_failures)
     verdicts = dict(zip(questions, answers, strict=True))
     return [
         {
@@ -115,17 +115,17 @@ def match_answers(outputs: Sequence[Record], baseline: Sequence[Record]) -> list
     return pairs
 
 
-def _orders(annotator: Annotator, asking: Asking, instruction: str, texts: tuple[str, str]) -> list[bool]:
+def _orders(annotator: Annotator, options: AnnotationOptions, instruction: str, texts: tuple[str, str]) -> list[bool]:
     """Whether the model's answer comes first, for each time that the comparison is asked."""
-    if not annotator.minds_order:
+    if not annotator.depends_on_order:
         return [False]
-    if asking.order == "both":
+    if options.order == "both":
         return [False, True]
-    return [derive_seed(asking.seed, "order", instruction, *texts) % 2 == 1]
+    return [derive_seed(options.seed, "order", instruction, *texts) % 2 == 1]
 
 
 def _judgment(annotator: Annotator, baseline_first: Verdict | None, model_first: Verdict | None) -> Record:
-    """Of one or both orders, or of two identical answers that nobody was asked about."""
+    """From one or both orders, or of two identical answers, which are a draw without being asked about."""
     asked = [verdict for verdict in (baseline_first, model_first) if verdict is not None]
     failed = next((verdict for verdict in asked if verdict.failure), None)
     first = None if baseline_first is None else baseline_first.value
@@ -134,7 +134,7 @@ def _judgment(annotator: Annotator, baseline_first: Verdict | None, model_first:
     judgment: Record = {"preference": None if failed else sum(given) / len(given) if given else DRAW}
     if failed:
         judgment["failure"] = str(failed.failure)
-    if annotator.minds_order:
+    if annotator.depends_on_order:
         judgment |= {"preference_baseline_first": first, "preference_model_first": second}
     if any(verdict.prompt_tokens for verdict in asked):
         judgment["prompt_tokens"] = sum(verdict.prompt_tokens for verdict in asked)

@@ -1,6 +1,6 @@
 """AlpacaEval's leaderboard: one row a model, as CSV for its tools and as Markdown for people.
 
-Model names come from strangers' files, so they are kept from acting as a spreadsheet's formulas or as markup.
+Model names come from external files, so they are kept from acting as a spreadsheet's formulas or as markup.
 """
 
 import re

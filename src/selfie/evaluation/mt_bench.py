@@ -23,7 +23,7 @@ from selfie.evaluation.win_rate import mean_interval
 from selfie.generation.engine import Sampling
 from selfie.generation.sampling import sample_responses
 from selfie.judges.base import Verdict, Verdicts, ask
-from selfie.judges.openai_api import Bill, fence, judge_identity, price_of, render
+from selfie.judges.openai_api import Bill, fence, fill_prompt, judge_identity, price_of
 from selfie.judges.openai_client import ChatClient, ChatFailureError, FailureKind
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
@@ -112,7 +112,7 @@ class Grader:
 
     def judge(self, questions: Sequence[GradedConversation]) -> Verdicts:
         """The model's grades."""
-        asked = [render(self.prompt, {"conversation": q.conversation, "fence": q.fence}) for q in questions]
+        asked = [fill_prompt(self.prompt, {"conversation": q.conversation, "fence": q.fence}) for q in questions]
         bill = Bill(self.client)
         bill.estimate(asked, _EXPECTED_TOKENS)
         try:

@@ -36,7 +36,7 @@ def compare_win_rates(later: Judged, earlier: Judged, samples: int, seed: int) -
     The test is a paired permutation test of the mean difference, two-sided: under the null hypothesis the two policies
     could be exchanged on every instruction. It tests the figure that is reported. Wilcoxon's signed-rank test would
     test another one (a pseudo-median), and preferences of 1, 1.5 and 2 tie too often for it; the sign test would
-    forget how clear each preference was.
+    ignore how clear each preference was.
 
     Returns:
         ``win_rate_change`` in points, ``win_rate_change_ci`` (95%, percentile bootstrap over instructions),

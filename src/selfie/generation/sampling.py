@@ -39,7 +39,7 @@ def sample_responses(
     """Draws ``samples`` responses a prompt; the same prompt, purpose and seed always give the same ones.
 
     Args:
-        checkpoint: the model that speaks.
+        checkpoint: the model to sample from.
         prompts: rows with ``prompt_id`` and ``messages``.
         samples: responses a prompt.
         sampling: temperature, top-p, longest response.

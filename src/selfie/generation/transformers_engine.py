@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from selfie.generation.engine import Request, Response, Sampling
-from selfie.models.batching import halving, token_batches
+from selfie.models.batching import token_batches, with_oom_backoff
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
 from selfie.models.stop_tokens import stop_token_ids
@@ -55,8 +55,8 @@ class SeededSampler(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(-1, torch.minimum(token, last), 0.0)
 
 
-class EnoughDone(StoppingCriteria):
-    """Ends a call of ``generate`` once a quarter of its rows have ended: they would go on costing what they did."""
+class StopWhenMostFinished(StoppingCriteria):
+    """Ends a call of ``generate`` once a quarter of its rows have ended: ended rows cost as much as running ones."""
 
     def __init__(self, stops: Sequence[int], start: int):
         self.stops, self.start = stops, start
@@ -93,7 +93,9 @@ class TransformersEngine:
         lengths = [len(request.prompt_ids) + sampling.max_new_tokens for request in requests]
         with tqdm(total=len(requests), desc="generating", unit="response") as progress:
             for batch in token_batches(lengths, self.batch_tokens):
-                drawn = halving(lambda part: self._generate_batch([requests[i] for i in part], sampling), batch)
+                drawn = with_oom_backoff(
+                    lambda part: self._generate_batch([requests[i] for i in part], sampling), batch
+                )
                 for index, response in zip(batch, drawn, strict=True):
                     responses[index] = response
                 progress.update(len(batch))
@@ -110,7 +112,7 @@ class TransformersEngine:
         ids = torch.tensor(input_ids, device=self.model.device)
         mask = torch.tensor(attention_mask, device=self.model.device)
         # A state can't be taken apart by rows as a cache of keys and values can.
-        criteria = [] if self.model._is_stateful else [EnoughDone(self.stops, longest)]
+        criteria = [] if self.model._is_stateful else [StopWhenMostFinished(self.stops, longest)]
         responses: list[Response | None] = [None] * len(requests)
         rows, cache = torch.arange(len(requests)), None
         while len(rows):

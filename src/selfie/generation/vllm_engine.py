@@ -39,7 +39,7 @@ class VllmEngine:
     Several can work side by side, each in an environment of its own.
 
     Args:
-        checkpoint: the model that speaks.
+        checkpoint: the model to sample from.
         max_length: tokens of prompt and response together.
         tokens: about how many will be sampled: on a CPU few of them don't pay for compiling the model.
         dtype: in which the model computes, ``bfloat16`` or ``float32``.

@@ -1,1 +1,1 @@
-"""Who says which response is better: the policy's own logits, or (where there is one) the gold annotator."""
+"""Judges: the policy's implicit reward, a prompted model, a reward model, an endpoint, gold annotators."""

@@ -28,8 +28,8 @@ class Annotator(Judge[Comparison], Protocol):
     """Compares answers."""
 
     @property
-    def minds_order(self) -> bool:
-        """Whether it may answer otherwise when the answers change places."""
+    def depends_on_order(self) -> bool:
+        """Whether the verdict can depend on which answer is shown first."""
         ...
 
 
@@ -42,7 +42,7 @@ class ScorerAnnotator:
     """A scorer, such as the gold one that stands for the human. It costs nothing, so its verdicts are not kept."""
 
     identity = None
-    minds_order = False
+    depends_on_order = False
 
     def __init__(self, name: str, scorer: Scorer):
         self.name, self.scorer = name, scorer

@@ -16,8 +16,8 @@ from selfie.config.parameters import JudgePrompt
 from selfie.judges.base import Verdict, Verdicts
 from selfie.judges.comparisons import Comparison, prefer_higher
 from selfie.judges.openai_api import pairwise_messages, prompt_identity
-from selfie.judges.prompted_policy import VerdictPrompt, asking
-from selfie.judges.reward_model import rating
+from selfie.judges.prompted_policy import VerdictPrompt, open_llm_judge
+from selfie.judges.reward_model import open_reward_model
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
 from selfie.storage.commit import MANIFEST, file_sha256
@@ -28,7 +28,7 @@ ONE_ROW = 1  # tokens of a batch: a row is never split, so each is a batch of it
 class LocalAnnotator:
     """A chat model that is shown both answers: 1 + P("2") / (P("1") + P("2")), as AlpacaEval 2's weighted judge."""
 
-    minds_order = True
+    depends_on_order = True
 
     def __init__(self, checkpoint: Checkpoint, prompt: JudgePrompt, arithmetic: Arithmetic = Arithmetic.FLOAT32):
         self.checkpoint, self.prompt, self.arithmetic = checkpoint, prompt, arithmetic
@@ -39,7 +39,7 @@ class LocalAnnotator:
         """The model's verdicts, one after the other. No model is opened where there is nothing to ask."""
         if not comparisons:
             return
-        with asking(self.checkpoint, VerdictPrompt("", "1", "2"), ONE_ROW, self.arithmetic) as ask:
+        with open_llm_judge(self.checkpoint, VerdictPrompt("", "1", "2"), ONE_ROW, self.arithmetic) as ask:
             for position, comparison in enumerate(comparisons):
                 (log_odds,) = ask([self._question(comparison)])
                 yield position, Verdict(2 - float(expit(log_odds)))
@@ -52,7 +52,7 @@ class LocalAnnotator:
 class RewardModelAnnotator:
     """The answer with the higher reward wins."""
 
-    minds_order = False
+    depends_on_order = False
 
     def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic = Arithmetic.FLOAT32):
         self.checkpoint, self.arithmetic = checkpoint, arithmetic
@@ -63,7 +63,7 @@ class RewardModelAnnotator:
         """The model's verdicts, one after the other. No model is opened where there is nothing to ask."""
         if not comparisons:
             return
-        with rating(self.checkpoint, ONE_ROW, self.arithmetic) as rate:
+        with open_reward_model(self.checkpoint, ONE_ROW, self.arithmetic) as rate:
             for position, comparison in enumerate(comparisons):
                 messages = comparison.messages or [{"role": "user", "content": comparison.instruction}]
                 first, second = rate([(messages, answer) for answer in (comparison.first, comparison.second)])

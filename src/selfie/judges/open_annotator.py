@@ -19,13 +19,13 @@ def open_annotator(
     key: SecretStr,
     precision: str = "auto",
 ) -> Annotator | None:
-    """``gold``, ``llm``, ``local`` or ``reward_model``; None for ``none``. Models are loaded when they are asked.
+    """``gold``, ``openai_api``, ``prompted_model`` or ``reward_model``; None for ``none``. Models load on first use.
 
     ``precision``: of a model on this machine, as ``precision.evaluation``.
     """
     if name == "gold" and gold is not None:
         return ScorerAnnotator(gold, gold_scorer(gold))
-    if name == "llm":
+    if name == "openai_api":
         return LlmAnnotator(ChatClient(parameters.endpoint, key), prompts.pairwise)
     if name == "none":
         return None
@@ -33,6 +33,6 @@ def open_annotator(
 
     checkpoint = Checkpoint(str(parameters.judge_model), parameters.judge_revision)
     arithmetic = sampling_arithmetic(precision, checkpoint)
-    if name == "local":
+    if name == "prompted_model":
         return LocalAnnotator(checkpoint, prompts.pairwise, arithmetic)
     return RewardModelAnnotator(checkpoint, arithmetic)

@@ -41,7 +41,7 @@ _REFUSAL = re.compile(r"\W*(?:I['’]m|I am|sorry|I)\b.{0,40}?(?:sorry|cannot|ca
 class LlmAnnotator:
     """Asks the endpoint's model, many comparisons at a time."""
 
-    minds_order = True
+    depends_on_order = True
 
     def __init__(self, client: ChatClient, prompt: JudgePrompt):
         self.client, self.prompt = client, prompt
@@ -103,10 +103,10 @@ def pairwise_messages(prompt: JudgePrompt, comparison: Comparison) -> list[Messa
     """
     texts = (comparison.instruction, comparison.first, comparison.second)
     fields = {"instruction": texts[0], "answer_1": texts[1], "answer_2": texts[2], "fence": fence(*texts)}
-    return render(prompt, fields)
+    return fill_prompt(prompt, fields)
 
 
-def render(prompt: JudgePrompt, fields: dict[str, str]) -> list[Message]:
+def fill_prompt(prompt: JudgePrompt, fields: dict[str, str]) -> list[Message]:
     """The prompt's two messages with their fields filled in."""
     return [
         {"role": "system", "content": prompt.system.format(**fields)},

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfie.errors import ConfigurationError
-from selfie.models.batching import halving, token_batches
+from selfie.models.batching import token_batches, with_oom_backoff
 from selfie.models.chat_template import render
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
@@ -82,7 +82,7 @@ def verdict_probabilities(
         prompts: the pairs' prompts; a dataset's columns are read a shard at a time.
         responses_1: one response a prompt.
         responses_2: the other.
-        question: how the judge is asked.
+        question: the judge's prompt and verdicts.
         batch_tokens: tokens (rows × longest row) of one forward pass.
         shards: where finished shards of verdicts are kept until all are there; without, all is done in one piece.
         arithmetic: the judge's.
@@ -93,7 +93,7 @@ def verdict_probabilities(
         number, (first, second) = row % rows, (responses_1, responses_2) if row < rows else (responses_2, responses_1)
         return question.fill(prompts[number], first[number], second[number])
 
-    with asking(checkpoint, question, batch_tokens, arithmetic) as ask:
+    with open_llm_judge(checkpoint, question, batch_tokens, arithmetic) as ask:
         asked = in_shards(shards, lambda part: Dataset.from_dict({"log_odds": ask([*map(text, part)])}), 2 * rows)
     log_odds = asked.with_format("torch", dtype=torch.float64)["log_odds"][:]
     straight, swapped = torch.sigmoid(log_odds).chunk(2)
@@ -101,13 +101,13 @@ def verdict_probabilities(
 
 
 @contextmanager
-def asking(
+def open_llm_judge(
     checkpoint: Checkpoint,
     question: VerdictPrompt,
     batch_tokens: int,
     arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Iterator[Callable[[Sequence[str]], list[float]]]:
-    """Lets a judge be asked again and again: it is loaded for the first question, its memory freed at the end.
+    """Opens a model that is prompted for verdicts: loaded for the first question, its memory freed at the end.
 
     Yields:
         A function from texts, each a user's turn, to log P(first verdict) − log P(second) as the next token.
@@ -147,5 +147,5 @@ def _log_odds(
         return (logits[:, 0] - logits[:, 1]).tolist()
 
     for batch in token_batches([len(row) for row in asked], batch_tokens):
-        log_odds[batch] = torch.tensor(halving(ask, batch), dtype=torch.float64)
+        log_odds[batch] = torch.tensor(with_oom_backoff(ask, batch), dtype=torch.float64)
     return log_odds

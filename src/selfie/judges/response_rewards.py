@@ -32,15 +32,16 @@ def response_rewards(
 
     Args:
         scored: rows of responses, a prompt's rows together, with ``policy_log_prob`` and ``initial_log_prob``.
-        parameters: ``judge`` is ``logit`` (SPA's direct preference judgment), ``llm`` (the judge model is asked in
-            words), ``reward_model``, or ``gold`` (the upper bound: the annotator that the loop otherwise never sees).
+        parameters: ``judge`` is ``implicit_reward`` (SPA's direct preference judgment), ``prompted_policy`` (the judge
+            model is prompted for a verdict), ``reward_model``, or ``gold`` (the upper bound: the gold annotator, which
+            the loop otherwise never sees).
         beta: β of the implicit reward.
         gold: the gold annotator.
-        judge_model: whom ``llm`` and ``reward_model`` ask.
+        judge_model: the model of ``prompted_policy`` and ``reward_model``.
         shards: where its finished shards are kept until all are there.
         precision: the judge model's, as ``precision.scoring``.
     """
-    if parameters.judge == "logit":
+    if parameters.judge == "implicit_reward":
         log_probs = scored.with_format("torch", dtype=torch.float64)
         rewards = implicit_reward(log_probs["policy_log_prob"][:], log_probs["initial_log_prob"][:], beta)
         if parameters.length == "summed":

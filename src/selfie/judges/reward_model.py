@@ -15,7 +15,7 @@ from trl import RewardConfig, RewardTrainer
 
 from selfie.config.parameters import RewardModelParameters
 from selfie.errors import ModelError
-from selfie.models.batching import halving
+from selfie.models.batching import with_oom_backoff
 from selfie.models.chat_template import Message, render
 from selfie.models.checkpoint import Checkpoint, compute_device
 from selfie.models.precision import Arithmetic
@@ -49,7 +49,7 @@ def reward_model_scores(
     Raises:
         ModelError: the model has more than one label.
     """
-    with rating(checkpoint, batch_tokens, arithmetic) as rate:
+    with open_reward_model(checkpoint, batch_tokens, arithmetic) as rate:
 
         def rate_part(part: range) -> Dataset:
             rows = slice(part.start, part.stop)
@@ -60,10 +60,10 @@ def reward_model_scores(
 
 
 @contextmanager
-def rating(
+def open_reward_model(
     checkpoint: Checkpoint, batch_tokens: int, arithmetic: Arithmetic = Arithmetic.FLOAT32
 ) -> Iterator[Callable[[Sequence[Answered]], list[float]]]:
-    """Lets a reward model be asked again and again: loaded for the first answer, its memory freed at the end.
+    """Opens a reward model: loaded for the first answer, its memory freed at the end.
 
     Yields:
         A function from (conversation, response) to rewards; it raises what :func:`reward_model_scores` does.
@@ -109,7 +109,7 @@ def _rewards(model: PreTrainedModel, rows: Sequence[list[int]], batch_tokens: in
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for length, group in groupby(by_length, key=lambda i: len(rows[i])):
         for batch in torch.tensor(list(group)).split(max(1, batch_tokens // length)):
-            rewards[batch] = torch.tensor(halving(rate, batch.tolist()), dtype=torch.float64)
+            rewards[batch] = torch.tensor(with_oom_backoff(rate, batch.tolist()), dtype=torch.float64)
     return rewards
 
 

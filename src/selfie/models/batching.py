@@ -1,4 +1,4 @@
-"""Batches that fit: by a budget of tokens, and halved where memory runs out all the same."""
+"""Batches by a budget of tokens, and back-off to smaller ones where memory runs out."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +23,8 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def halving(run: Callable[[list[int]], Sequence[Result]], batch: list[int]) -> list[Result]:
-    """``run(batch)``; where memory runs out, the two halves of it, one after the other.
+def with_oom_backoff(run: Callable[[list[int]], Sequence[Result]], batch: list[int]) -> list[Result]:
+    """``run(batch)``; where memory runs out, ``run`` on its two halves, one after the other.
 
     In another batch bf16 rounds differently: such a run repeats itself only on a machine with as little memory.
 
@@ -39,4 +39,4 @@ def halving(run: Callable[[list[int]], Sequence[Result]], batch: list[int]) -> l
     free_memory()  # outside of the handler, where the error no longer holds the batch's tensors
     half = len(batch) // 2
     logger.warning("out of memory with %d rows: going on with %d; a lower batch_tokens avoids this", len(batch), half)
-    return halving(run, batch[:half]) + halving(run, batch[half:])
+    return with_oom_backoff(run, batch[:half]) + with_oom_backoff(run, batch[half:])

@@ -27,7 +27,7 @@ Message = dict[str, str]
 def render(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_generation_prompt: bool = True
 ) -> list[int]:
-    """A conversation as token ids, by default up to where the assistant begins to speak.
+    """A conversation as token ids, by default up to where the assistant's turn begins.
 
     Raises:
         DataError: a content spells a control token in a way that can't be kept apart from the token.
@@ -56,7 +56,7 @@ def render_response(
     """A response as the token ids that follow its prompt's, without the token that ends the turn.
 
     Where the last token of the prompt and the first of the response merge in the whole conversation, the response is
-    tokenised alone: the model that reads the prompt's ids can't speak the merged token any more.
+    tokenised alone: after the prompt's ids the model can no longer sample the merged token.
 
     Args:
         tokenizer: with its chat template.

@@ -1,4 +1,4 @@
-"""The model gate: does the tokenizer write conversations as training and sampling take them to be written?
+"""Chat-template validation: does the tokenizer write conversations as training and sampling expect them?
 
 Training joins a prompt's token ids and a response's. That is right only if the chat template, given the whole
 conversation, begins it with exactly the prompt that it gives alone, whatever the response says, and if there are ids

@@ -1,4 +1,4 @@
-"""Where a response ends: the tokens after which a model has said what it had to say.
+"""Stop tokens: where a response ends.
 
 Chat models often have several, and no one place names them all. Llama 3 stops at ``<|end_of_text|>`` and at
 ``<|eot_id|>``, of which the tokenizer names one and ``generation_config.json`` both; tuned models end a turn as their

@@ -1,4 +1,4 @@
-"""One room per stage: ``pipeline.py`` is a diagram, ``nodes.py`` calls plain modules.
+"""One package per stage: ``pipeline.py`` lists the nodes, ``nodes.py`` calls the modules that do the work.
 
 Each ``nodes.py`` gives its steps' versions in ``STEP_VERSIONS``. Raise a step's version with every change, there or in
 what it calls, after which it makes other results from the same inputs and parameters: finished artefacts are then made

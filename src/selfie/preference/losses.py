@@ -1,4 +1,4 @@
-"""The noise-aware preference loss: self-refinement of labels that the detector distrusts.
+"""The noise-aware preference loss: label smoothing of the pairs that the detector flags ("self-refinement").
 
 SPA (arXiv 2406.04412), Section 4.3. With no pair flagged, or α = 0, this is the DPO loss (arXiv 2305.18290, Eq. 7).
 """
@@ -24,7 +24,7 @@ def noise_aware_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
     Args:
         margin: m of the policy in training, shape [pairs]; gradients flow through it.
         flagged: z, boolean, shape [pairs].
-        alpha: how much of a flagged label is turned round, in [0, 1] (the paper: 0.1).
+        alpha: label-smoothing coefficient α for pairs flagged as noisy, in [0, 1] (the paper: 0.1).
 
     Returns:
         The loss of each pair in nats, shape [pairs].

@@ -40,7 +40,7 @@ def html_report(summary: dict[str, Any], sections: dict[str, dict[str, Any]]) ->
     rows = summary["iterations"]
     data = {
         "figures": [json.loads(figure.to_json()) for figure in panel_figures(summary)],
-        "rooms": [{"name": name, **section} for name, section in sections.items()],
+        "sections": [{"name": name, **section} for name, section in sections.items()],
     }
     return _templates.get_template("report.html.j2").render(
         **_heading(summary),

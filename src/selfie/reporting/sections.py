@@ -19,12 +19,12 @@ def section_of(
     examples: list[dict[str, Any]],
     figures: Mapping[str, Figure],
 ) -> dict[str, Any]:
-    """The room's part of the report, as plain JSON.
+    """One namespace's part of the report, as plain JSON.
 
     Args:
         outputs: the policy's answers, in AlpacaEval's format.
         baseline: the initial model's.
-        annotations: who won, in AlpacaEval's format; empty where nobody judged.
+        annotations: who won, in AlpacaEval's format; empty where there was no judge.
         examples: pairs, from :func:`selfie.diagnostics.examples.pick_examples`.
         figures: name → figure.
 

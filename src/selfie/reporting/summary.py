@@ -52,8 +52,8 @@ def summary_of(
     Args:
         experiment: its name.
         model: the initial model's folder or repository.
-        metrics: room (``initial``, ``seeding``, ``iteration_1`` …) → its metrics.
-        timings: node → ``room``, ``stage``, ``seconds``, ``peak_rss_gib``, as the timing hook records them.
+        metrics: namespace (``initial``, ``seeding``, ``iteration_1`` …) → its metrics.
+        timings: node → ``namespace``, ``stage``, ``seconds``, ``peak_rss_gib``, as the timing hook records them.
 
     Returns:
         Win rates in percent (their change since the policy before in points, with its p-value), accuracy, precision
@@ -65,22 +65,27 @@ def summary_of(
         "model": model,
         "iterations": [
             {
-                "name": policy_name(room),
+                "name": policy_name(namespace),
                 **{name: values.get(name) for name in COPIED},
-                "seconds": {stage: _seconds(timings, room, stage) for stage in STAGES},
+                "seconds": {stage: _seconds(timings, namespace, stage) for stage in STAGES},
             }
-            for room, values in metrics.items()
+            for namespace, values in metrics.items()
         ],
         "peak_rss_gib": max((entry["peak_rss_gib"] for entry in timings.values()), default=None),
         "wall_seconds": round(sum(entry["seconds"] for entry in timings.values()), 1),
     }
 
 
-def policy_name(room: str) -> str:
+def policy_name(namespace: str) -> str:
     """``seeding`` makes policy_0, ``iteration_k`` makes policy_k; ``initial`` stays."""
-    return room.replace("seeding", "policy_0").replace("iteration_", "policy_")
+    return namespace.replace("seeding", "policy_0").replace("iteration_", "policy_")
 
 
-def _seconds(timings: dict[str, Any], room: str, stage: str) -> float | None:
-    spent = [entry["seconds"] for entry in timings.values() if entry["room"] == room and entry["stage"] == stage]
+def _place(entry: dict[str, Any]) -> tuple[str | None, str]:
+    """Namespace and stage; timings of older runs have another name for the namespace."""
+    return entry.get("namespace", entry.get("room")), entry["stage"]
+
+
+def _seconds(timings: dict[str, Any], namespace: str, stage: str) -> float | None:
+    spent = [entry["seconds"] for entry in timings.values() if _place(entry) == (namespace, stage)]
     return round(sum(spent), 1) if spent else None

@@ -12,19 +12,19 @@ EXIT_CODE = 128 + signal.SIGTERM
 GRACE_SECONDS = 8
 
 _requested = threading.Event()
-_waits = threading.Event()  # somebody will look at `_requested` soon, and would rather not be interrupted
+_waits = threading.Event()  # the training loop polls `_requested` after each step
 
 
 class TerminatedError(SystemExit):
-    """Not an Exception: nobody handles it by going on."""
+    """Not an Exception, so that no ``except Exception`` goes on after it."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)
 
 
 @contextmanager
-def orderly_exit() -> Iterator[None]:
-    """Inside, SIGTERM ends the work in an orderly way: at once, or where :func:`finishing` says when."""
+def exit_on_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM raises TerminatedError: at once, or inside :func:`finish_step_on_sigterm` after the step."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,8 +40,8 @@ def orderly_exit() -> Iterator[None]:
 
 
 @contextmanager
-def finishing() -> Iterator[None]:
-    """Inside, SIGTERM only asks (:func:`requested`); after eight seconds it insists."""
+def finish_step_on_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM sets :func:`requested`; the work has eight seconds to end by itself, then is interrupted."""
     _waits.set()
     try:
         yield

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from selfie.models.batching import halving, token_batches
+from selfie.models.batching import token_batches, with_oom_backoff
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
 from selfie.preference.token_log_probs import Head, sum_by_sequence, token_log_probs
@@ -64,7 +64,7 @@ def _score_rows(
     log_probs = [0.0] * len(responses)
     with tqdm(total=len(responses), desc=f"scoring under {name}", unit="response") as progress:
         for batch in token_batches([len(row) for row in rows], batch_tokens):
-            sums = halving(lambda part: _score_batch(model, [rows[i] for i in part], sharing), batch)
+            sums = with_oom_backoff(lambda part: _score_batch(model, [rows[i] for i in part], sharing), batch)
             for index, values in zip(batch, sums, strict=True):
                 for number, value in zip(rows[index].numbers, values, strict=True):
                     log_probs[number] = value

@@ -102,7 +102,7 @@ def committed_version(path: Path) -> Version | None:
 
 
 def forget_provenance(path: Path, author: str | None = None) -> None:
-    """The artefact stays, but nobody knows any more what it was made from: the next run makes it again.
+    """Drops the record of what the artefact was made from: it stays, and the next run makes it again.
 
     With ``author`` that is true of the part that this one added.
     """

@@ -1,4 +1,4 @@
-"""What freshness asks of a dataset: which version is there, and what was it made from?"""
+"""Versions of artefacts, and the record of what each was made from."""
 
 import hashlib
 import json
@@ -37,8 +37,8 @@ class Artefact:
         present = committed_version(self._filepath)
         return None if present is None else present["provenance"]
 
-    def lack(self) -> str | None:
-        """What the same step could still fill in if it ran again; None: nothing."""
+    def missing_part(self) -> str | None:
+        """What is still missing in the artefact and a second run of its step could add; None if nothing is."""
         return None
 
     def forget(self) -> None:

@@ -1,1 +1,1 @@
-"""A synthetic language with a known truth, in which a whole run takes a minute."""
+"""The synthetic task: a language with a known reward, in which a whole run takes a minute."""

@@ -48,7 +48,7 @@ def _grammar() -> tuple[np.ndarray, np.ndarray]:
 
 
 def gold_reward(prompt: str, response: str) -> float:
-    """The truth: the mean value of the response's words for the prompt's topic.
+    """The true reward: the mean value of the response's words for the prompt's topic.
 
     A response of fewer than six words is filled up to six with words worth −1, so that a single good word does not
     win; from there on length earns and costs nothing. A word that repeats the one before it, or is not the language's,

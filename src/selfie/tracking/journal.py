@@ -67,7 +67,7 @@ class JournalledClient:
         return SimpleNamespace(model_id=self._create("create_logged_model", experiment_id, **kwargs))
 
     def search_logged_models(self, experiment_ids: list[str], **kwargs: Any) -> Any:
-        """The one question that is asked; nobody to ask is nothing found."""
+        """The only call that reads; without a server the result is empty."""
         known = [self.real.get(name, name) for name in experiment_ids]
         try:
             return self.client.search_logged_models(known, **kwargs) if self.online else []

@@ -115,12 +115,12 @@ class MlflowHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Closes the runs. A room whose steps were fresh and did not run shows the figures that it has."""
+        """Closes the runs. Metrics of steps that were up to date and did not run are logged from their files."""
         if self.parent:
             for name in sorted(pipeline.all_outputs() - set(self.logged)):
-                room, _, kind = name.rpartition(".")
-                if kind in METRICS and room and catalog.exists(name):
-                    self._log_metrics(room, numbers(catalog.load(name)))
+                namespace, _, kind = name.rpartition(".")
+                if kind in METRICS and namespace and catalog.exists(name):
+                    self._log_metrics(namespace, numbers(catalog.load(name)))
         self._close("FINISHED")
 
     @hook_impl
@@ -181,21 +181,21 @@ class MlflowHooks:
             "kedro_run_id": run_params["run_id"],
         }
 
-    def _child(self, room: str) -> str:
-        if room not in self.children:
+    def _child(self, namespace: str) -> str:
+        if namespace not in self.children:
             run = self.client.create_run(
                 self.experiment_id,
-                run_name=policy_name(room),
-                tags={"mlflow.parentRunId": self.parent, "room": room},
+                run_name=policy_name(namespace),
+                tags={"mlflow.parentRunId": self.parent, "namespace": namespace},
             )
-            self.children[room] = run.info.run_id
+            self.children[namespace] = run.info.run_id
             self._note()
-        return self.children[room]
+        return self.children[namespace]
 
-    def _log_metrics(self, room: str, metrics: dict[str, float]) -> None:
-        now, step = int(time.time() * 1000), _step(room)
-        self.client.log_batch(self._child(room), metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
-        if room != "initial":  # the parent's curves begin with policy 0
+    def _log_metrics(self, namespace: str, metrics: dict[str, float]) -> None:
+        now, step = int(time.time() * 1000), _step(namespace)
+        self.client.log_batch(self._child(namespace), metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+        if namespace != "initial":  # the parent's curves begin with policy 0
             self.client.log_batch(self.parent, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
 
     def _log_curve(self, child: str, log: Dataset) -> None:
@@ -209,13 +209,13 @@ class MlflowHooks:
             ],
         )
 
-    def _log_model(self, room: str, name: str) -> None:
-        child = self._child(room)
+    def _log_model(self, namespace: str, name: str) -> None:
+        child = self._child(namespace)
         model = self.client.create_logged_model(
-            self.experiment_id, name=name, source_run_id=child, model_type="policy", tags={"room": room}
+            self.experiment_id, name=name, source_run_id=child, model_type="policy", tags={"namespace": namespace}
         )
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        self.client.log_outputs(child, [LoggedModelOutput(model.model_id, step=_step(room))])
+        self.client.log_outputs(child, [LoggedModelOutput(model.model_id, step=_step(namespace))])
         self.models[name] = model.model_id
 
     def _log_lineage(self, child: str, inputs: Mapping[str, Any]) -> None:
@@ -257,6 +257,6 @@ def _run_name(run_params: Mapping[str, Any]) -> str:
     return " ".join([pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]])
 
 
-def _step(room: str) -> int:
-    """The number of the policy that the room makes."""
-    return int(room.rsplit("_", 1)[1]) if room.startswith("iteration_") else 0
+def _step(namespace: str) -> int:
+    """The number of the policy that the namespace trains."""
+    return int(namespace.rsplit("_", 1)[1]) if namespace.startswith("iteration_") else 0

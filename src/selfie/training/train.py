@@ -65,7 +65,7 @@ def train(
             processing_class=start.load_tokenizer(),
             peft_config=config,
         )
-    trainer.go_on_from(newest_checkpoint(workspace))
+    trainer.resume_from(newest_checkpoint(workspace))
     folder = workspace / "policy"
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     processes = PartialState()

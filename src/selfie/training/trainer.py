@@ -5,7 +5,7 @@ What differs from ``trl.DPOTrainer`` 1.16:
 - no tokenisation: rows carry ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``, and no EOS is appended;
 - the reference is computed beside the policy, micro-batch by micro-batch and in the same arithmetic, so that margins
   begin at exactly zero; log-probs from an earlier pass would differ from the policy's by rounding;
-- the loss is SPA's (arXiv 2406.04412): pairs that the detector flags have a share α of their label turned round;
+- the loss is SPA's (arXiv 2406.04412): pairs flagged as noisy get label smoothing α;
 - with adapters the frozen weights are the reference;
 - a prompt is computed once for its two responses, and a step's pairs go through the model sorted by length, in
   micro-batches of so many tokens;
@@ -35,7 +35,7 @@ from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, 
 from selfie.preference.noise_detection import NoiseDetector
 from selfie.preference.token_log_probs import Head, extrapolated_token_log_probs, sum_by_sequence, token_log_probs
 from selfie.runtime.memory import free_memory
-from selfie.runtime.signals import finishing
+from selfie.runtime.signals import finish_step_on_sigterm
 from selfie.scoring.attention import share_prompts
 from selfie.scoring.log_probs import response_hidden, response_log_probs
 from selfie.scoring.packed_rows import Rows, lay_out, stack
@@ -118,15 +118,15 @@ class NoiseAwareTrainer(DPOTrainer):
         self.guard = Guard()
         self.add_callback(self.guard)
 
-    def go_on_from(self, checkpoint: Path | None) -> None:
-        """Trains to the end, from the beginning or from a sealed checkpoint as if nothing had happened."""
+    def resume_from(self, checkpoint: Path | None) -> None:
+        """Trains to the end, from the beginning or from a sealed checkpoint; the result is the same."""
         if checkpoint is not None:
             state = read_state(checkpoint)
             self.detector.margins.extend(state["detector_margins"])
             self.pair_log.extend(state["pair_log"])
             self.batch_tokens = state["batch_tokens"]
             logger.info("training goes on from %s", checkpoint.name)
-        with finishing():
+        with finish_step_on_sigterm():
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
@@ -225,7 +225,7 @@ class NoiseAwareTrainer(DPOTrainer):
             detector_margin = self._margin(log_probs.detach() if extrapolated is None else extrapolated, reference)
         human = torch.tensor([pair.human for pair in pairs], device=device)
         # NaN, where the detector has not looked, is below no threshold.
-        flagged = (detector_margin < self.threshold) & ~human & (not self._is_trusting())
+        flagged = (detector_margin < self.threshold) & ~human & (not self._in_detector_warmup())
         losses = self._losses(margin, flagged) * torch.tensor([pair.weight for pair in pairs], device=device)
         if self.parameters.nll_weight > 0:
             losses = losses + self.parameters.nll_weight * chosen_nll(log_probs[::2], self.mean_tokens)
@@ -274,13 +274,13 @@ class NoiseAwareTrainer(DPOTrainer):
 
     def _detector_looks(self) -> bool:
         """Its window fills in the second half of the warm-up: at first margins are zero and say nothing of labels."""
-        return self.parameters.detects_noise and self._steps_done() >= self.parameters.trust_warmup / 2
+        return self.parameters.detects_noise and self._steps_done() >= self.parameters.detector_warmup / 2
 
     def _steps_done(self) -> float:
         return self.state.global_step / self.state.max_steps
 
-    def _is_trusting(self) -> bool:
-        return self._steps_done() < self.parameters.trust_warmup
+    def _in_detector_warmup(self) -> bool:
+        return self._steps_done() < self.parameters.detector_warmup
 
     def _record(self, pairs: list[Pair], counts: Tensor, outcome: Tensor) -> None:
         """Logs the step's pairs of all processes, and shows the detector their margins; ``outcome``: [pairs, 4]."""
@@ -299,7 +299,7 @@ class NoiseAwareTrainer(DPOTrainer):
                     "margin": margin,
                     "detector_margin": detector_margin if seen else None,
                     "flagged": bool(flagged),
-                    "trusted": self._is_trusting() or not seen,
+                    "trusted": self._in_detector_warmup() or not seen,
                 }
             )
 

@@ -1,4 +1,4 @@
-"""The annotators that can stand for the human where truth is known."""
+"""Gold annotators: functions that stand for the human's preferences."""
 
 from collections.abc import Callable
 

@@ -108,7 +108,7 @@ def plot_lengths(pairs: Dataset) -> Figure:
 def compose_section(
     outputs: list[Record], baseline_outputs: list[Record], annotations: list[Record], **shown: Any
 ) -> dict[str, Any]:
-    """What the report shows of this room; ``shown``: ``examples`` and figures."""
+    """This namespace's part of the report; ``shown``: ``examples`` and figures."""
     examples = shown.pop("examples", [])
     return section_of(outputs, baseline_outputs, annotations, examples, shown)
 

@@ -41,7 +41,7 @@ def create_seeding() -> Pipeline:
 
 
 def create_iteration() -> Pipeline:
-    """The labels that the previous policy gave, and what the next one thinks of them."""
+    """The previous policy's labels, judged again by the policy that was trained on them."""
     return Pipeline(
         [
             Node(

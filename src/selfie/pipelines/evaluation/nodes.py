@@ -15,7 +15,7 @@ from selfie.config.parameters import (
     JudgePrompts,
 )
 from selfie.evaluation.alpaca_files import Record
-from selfie.evaluation.annotate import Asking, annotate
+from selfie.evaluation.annotate import AnnotationOptions, annotate
 from selfie.evaluation.annotation_audit import audit_annotations
 from selfie.evaluation.label_audit import audit_labels
 from selfie.evaluation.leaderboard import leaderboard_of
@@ -103,7 +103,7 @@ def annotate_outputs(
     if annotator is None:
         return []
     return annotate(
-        outputs, baseline_outputs, annotator, Asking(annotation.order, annotation.max_failures, seed), cache
+        outputs, baseline_outputs, annotator, AnnotationOptions(annotation.order, annotation.max_failures, seed), cache
     )
 
 

@@ -40,16 +40,16 @@ def create_pipeline(previous: bool = True) -> Pipeline:
     )
 
 
-def create_stranger() -> Pipeline:
-    """How good are answers that came from elsewhere?"""
+def create_external_evaluation() -> Pipeline:
+    """Compares external outputs with a reference."""
     return Pipeline(
         [*_judging([]), Node(rank, inputs="annotations", outputs="leaderboard", name="rank")], tags="evaluation"
     )
 
 
-def create_leaderboard(rooms: list[str]) -> Pipeline:
-    """``rooms``: the namespaces whose policies are ranked."""
-    annotations = [f"{room}.annotations" for room in rooms]
+def create_leaderboard(namespaces: list[str]) -> Pipeline:
+    """``namespaces``: those whose policies are ranked."""
+    annotations = [f"{namespace}.annotations" for namespace in namespaces]
     return Pipeline([Node(rank, inputs=annotations, outputs="leaderboard", name="rank")], tags="evaluation")
 
 

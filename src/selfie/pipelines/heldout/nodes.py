@@ -73,7 +73,7 @@ def audit_initial(
             parameters.batch_tokens,
             arithmetic=scoring_arithmetic(precision, initial_model),
         )
-        margins["llm"] = both.mean(dim=1).numpy() - 0.5
+        margins["prompted_policy"] = both.mean(dim=1).numpy() - 0.5
     return audit_judges(_texts(heldout_scores), margins, derive_seed(seed, "heldout"))
 
 

@@ -20,15 +20,15 @@ STEP_VERSIONS = {
 def summarise(
     experiment: str, initial_model: Checkpoint, timings: dict[str, Any], **results: dict[str, Any]
 ) -> dict[str, Any]:
-    """One table of all policies; ``results``: ROOM_evaluation, ROOM_labels, ROOM_diagnostics …, in their order."""
-    rooms = [name.removesuffix("_evaluation") for name in results if name.endswith("_evaluation")]
+    """One table of all policies; ``results``: NAMESPACE_evaluation, NAMESPACE_labels …, in their order."""
+    namespaces = [name.removesuffix("_evaluation") for name in results if name.endswith("_evaluation")]
     metrics = {
-        room: {
+        namespace: {
             name: value
             for kind in ("heldout", "evaluation", "labels", "diagnostics")  # the training pairs' number wins
-            for name, value in results.get(f"{room}_{kind}", {}).items()
+            for name, value in results.get(f"{namespace}_{kind}", {}).items()
         }
-        for room in rooms
+        for namespace in namespaces
     }
     return summary_of(experiment, initial_model.source, metrics, timings)
 
@@ -44,9 +44,9 @@ def write_report(summary: dict[str, Any], **sections: dict[str, Any]) -> str:
 
 
 def write_html(summary: dict[str, Any], **sections: dict[str, Any]) -> str:
-    """The run on a page of its own, with all policies' answers; ``sections``: room → what there is to show."""
+    """The run on a page of its own, with all policies' answers; ``sections``: namespace → its part of the report."""
     return html_report(summary, _by_policy(sections))
 
 
 def _by_policy(sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {policy_name(room): section for room, section in sections.items()}
+    return {policy_name(namespace): section for namespace, section in sections.items()}

@@ -5,14 +5,14 @@ from kedro.pipeline import Node, Pipeline
 from selfie.pipelines.reporting.nodes import plot_progress, summarise, write_html, write_report
 
 
-def create_pipeline(rooms: list[str], heldout: bool) -> Pipeline:
-    """``rooms``: the namespaces whose policies are compared, in order; ``heldout``: judged on held-out pairs too."""
-    evaluations = {f"{room}_evaluation": f"{room}.evaluation" for room in rooms}
-    diagnostics = {f"{room}_diagnostics": f"{room}.diagnostics" for room in rooms}
-    tuned = [room for room in rooms if room != "initial"]
-    labels = {f"{room}_labels": f"{room}.labels" for room in tuned}
-    judged = {f"{room}_heldout": f"{room}.heldout" for room in tuned if heldout}
-    sections = {room: f"{room}.section" for room in tuned}
+def create_pipeline(namespaces: list[str], heldout: bool) -> Pipeline:
+    """``namespaces``: those whose policies are compared, in order; ``heldout``: judged on held-out pairs too."""
+    evaluations = {f"{namespace}_evaluation": f"{namespace}.evaluation" for namespace in namespaces}
+    diagnostics = {f"{namespace}_diagnostics": f"{namespace}.diagnostics" for namespace in namespaces}
+    tuned = [namespace for namespace in namespaces if namespace != "initial"]
+    labels = {f"{namespace}_labels": f"{namespace}.labels" for namespace in tuned}
+    judged = {f"{namespace}_heldout": f"{namespace}.heldout" for namespace in tuned if heldout}
+    sections = {namespace: f"{namespace}.section" for namespace in tuned}
     return Pipeline(
         [
             Node(

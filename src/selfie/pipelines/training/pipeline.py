@@ -1,4 +1,4 @@
-"""pairs + previous policy → next policy, and what the detector thought of every pair."""
+"""pairs + previous policy → next policy, and the noise detector's log of every pair."""
 
 from kedro.pipeline import Node, Pipeline
 

@@ -2,7 +2,7 @@
 // Everything that a model wrote goes into the page by textContent alone.
 const data = JSON.parse(document.getElementById("report-data").textContent);
 const $ = (id) => document.getElementById(id);
-const WINNERS = { policy: "the policy", initial: "the initial model", draw: "neither (draw)", unjudged: "nobody judged" };
+const WINNERS = { policy: "the policy", initial: "the initial model", draw: "neither (draw)", unjudged: "not judged" };
 const FIGURES = ["reliability", "margins", "lengths"];
 const KINDS = { best: "Surest labels", worst: "Worst labels", flagged: "Flagged by the noise detector" };
 
@@ -35,11 +35,11 @@ function pairOf(chosen, rejected) {
 }
 
 function showLabels() {
-  const room = data.rooms[$("labels-policy").value];
-  draw(FIGURES.map((name) => room.figures[name]).filter(Boolean), $("labels-figures"));
+  const section = data.sections[$("labels-policy").value];
+  draw(FIGURES.map((name) => section.figures[name]).filter(Boolean), $("labels-figures"));
   $("labels-examples").replaceChildren();
   for (const [kind, title] of Object.entries(KINDS)) {
-    const examples = room.examples.filter((example) => example.kind === kind);
+    const examples = section.examples.filter((example) => example.kind === kind);
     if (!examples.length) continue;
     const list = $("labels-examples").appendChild(element("details"));
     list.append(element("summary", `${title} (${examples.length})`));
@@ -53,16 +53,16 @@ function showLabels() {
 }
 
 let index = 0;
-const room = () => data.rooms[$("policy").value];
-const wanted = () => room().answers.filter((answer) => !$("winner").value || answer.winner === $("winner").value);
+const section = () => data.sections[$("policy").value];
+const wanted = () => section().answers.filter((answer) => !$("winner").value || answer.winner === $("winner").value);
 
 function showFilters() {
   const chosen = $("winner").value;
   const counts = Object.entries(WINNERS).map(([key, text]) => [
-    key, text, room().answers.filter((answer) => answer.winner === key).length,
+    key, text, section().answers.filter((answer) => answer.winner === key).length,
   ]).filter(([, , count]) => count);
-  const total = room().answers.length;
-  const all = total < room().n_answers ? `any (${total} of ${room().n_answers} answers)` : `any (${total})`;
+  const total = section().answers.length;
+  const all = total < section().n_answers ? `any (${total} of ${section().n_answers} answers)` : `any (${total})`;
   options($("winner"), [["", all], ...counts.map(([key, text, count]) => [key, `${text} (${count})`])]);
   $("winner").value = counts.some(([key]) => key === chosen) ? chosen : "";
 }
@@ -74,7 +74,7 @@ function showAnswer() {
   $("instruction").textContent = answer.instruction;
   $("initial-text").textContent = answer.initial;
   $("policy-text").textContent = answer.policy;
-  for (const [side, name] of [["initial", "Initial model"], ["policy", room().name]]) {
+  for (const [side, name] of [["initial", "Initial model"], ["policy", section().name]]) {
     const won = answer.winner === side;
     $(`${side}-title`).textContent = won ? `${name} ✓ preferred` : name;
     $(`${side}-side`).className = won ? "won" : "";
@@ -87,16 +87,16 @@ function showAnswer() {
 function step(by) { index += by; showAnswer(); }
 
 draw(data.figures, $("curves"));
-const labelled = data.rooms.map((entry, number) => [number, entry.name])
-  .filter(([number]) => Object.keys(data.rooms[number].figures).length);
+const labelled = data.sections.map((entry, number) => [number, entry.name])
+  .filter(([number]) => Object.keys(data.sections[number].figures).length);
 if (labelled.length) {
   options($("labels-policy"), labelled);
   $("labels-policy").value = labelled.at(-1)[0];
   $("labels-policy").addEventListener("change", showLabels);
   showLabels();
 }
-options($("policy"), data.rooms.map((entry, number) => [number, entry.name]));
-$("policy").value = data.rooms.length - 1;
+options($("policy"), data.sections.map((entry, number) => [number, entry.name]));
+$("policy").value = data.sections.length - 1;
 $("policy").addEventListener("change", () => { showFilters(); showAnswer(); });
 $("winner").addEventListener("change", () => { index = 0; showAnswer(); });
 $("previous").addEventListener("click", () => step(-1));
