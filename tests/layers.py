@@ -3,7 +3,7 @@
 # What is no unit test, as file or file::test below tests/; the most exact entry counts.
 LAYERS = {
     "integration": (
-        "app/test_parameter_use.py",
+        "app/test_freshness.py",
         "benchmarks/test_speed.py",
         "config/test_methods.py",
         "data/test_validation.py::test_sixty_thousand_rows_take_seconds",

@@ -23,7 +23,7 @@ def test_token_ids_in_token_ids_out_and_no_process_left(vllm_checkpoint):
     with open_engine("vllm", vllm_checkpoint, batch_tokens=1, max_length=64) as engine:
         responses = engine.generate(requests, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40))
         assert psutil.Process().children(recursive=True)
-    assert not [p for p in psutil.Process().children(recursive=True) if "vllm" in " ".join(p.cmdline()).lower()]
+    assert not [p for p in psutil.Process().children(recursive=True) if "vllm_worker" in " ".join(p.cmdline())]
     assert len(responses) == len(requests)
     assert len({tuple(response.token_ids) for response in responses}) > 190
     stopped = [response for response in responses if response.finish_reason == "stop"]
