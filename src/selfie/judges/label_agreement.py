@@ -1,8 +1,8 @@
 """Does rounding decide labels? Measured on a sample of the responses that are about to be judged.
 
-An implicit reward is the difference of two log-probs, a label the sign of the difference of two rewards. In bf16 one
-label in five of a small model came out otherwise than in float32 (docs/precision.md). So the responses of a few prompts
-are scored twice, and the judge gets the cheapest arithmetic whose labels are those of float32.
+An implicit reward is the difference of two log-probs, a label the sign of the difference of two rewards. bf16 adds a
+fraction of a nat to each log-prob, which can turn a small difference. So the responses of a few prompts are scored
+twice, and the judge gets the cheapest arithmetic whose labels are those of float32 (docs/precision.md).
 """
 
 import logging

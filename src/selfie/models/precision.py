@@ -1,4 +1,4 @@
-"""In which arithmetic each stage computes: chosen here, measured in docs/precision.md.
+"""In which arithmetic each stage computes: chosen here, explained in docs/precision.md.
 
 An implicit reward is a small difference of large sums, so that rounding can decide a label. Judge and initial model
 are therefore computed alike, in the cheapest arithmetic whose labels are those of float32 (``precision.scoring``).
