@@ -2,7 +2,7 @@
 
 import gc
 import tempfile
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from datasets import Dataset
@@ -66,7 +66,7 @@ def _vllm(setting: Setting) -> Any:
     on_cpu = compute_device().type == "cpu"
     return LLM(
         model=setting.model,
-        dtype=str(setting.sampling_in),
+        dtype=cast(Literal["bfloat16", "float32"], str(setting.sampling_in)),
         max_model_len=MAX_LENGTH,
         kv_cache_memory_bytes=2**30 if on_cpu else None,  # on a CPU it would take 92% of the memory
     )
