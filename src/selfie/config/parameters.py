@@ -81,6 +81,10 @@ class JudgingParameters(_Strict):
     weighting: Literal["even", "margin"] = "even"
     """``even``: the paper's. ``margin``: a pair weighs in training as its margin does among all pairs'; for judges that
     are wrong often, where more labels are right the wider the margin (the report's reliability diagram shows it)."""
+    support_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
+    """A response whose length, repetition or log π_init per token lies beyond this percentile (in percent, on either
+    side) of the initial model's own responses is never chosen, and loses against any other. 0: every response may be
+    chosen, as in the paper. Above 0 it keeps the loop from learning what the judge overrates."""
     question: QuestionParameters | None = None
     """Needed by the judge ``prompted_policy``."""
     batch_tokens: PositiveInt

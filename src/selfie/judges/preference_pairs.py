@@ -29,7 +29,7 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
         Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``)
         with the texts, the rewards, the ``margin``
         between them, the ``probability`` that chosen is the better one and the pair's ``weight`` in training. A prompt
-        whose samples are all identical gives no pair.
+        whose samples are all identical, or whose highest reward is −∞, gives no pair.
 
     Raises:
         DataError: no prompt gives a pair.
@@ -38,9 +38,14 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
     every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards)), np.int64).reshape(-1, 2)
     rows = every[every[:, 0] != every[:, 1]]
     if not len(rows):
-        raise DataError("responses", "every prompt's samples are identical", "raise generation.temperature")
+        problem = "every prompt's samples are identical, or all lie outside the initial model's support"
+        raise DataError("responses", problem, "raise generation.temperature, or lower judging.support_percentile")
     if len(rows) < len(every):
-        logger.warning("%d prompts gave no pair: their samples are identical", len(every) - len(rows))
+        logger.warning(
+            "%d of %d prompts gave no pair: their samples are identical, or none may be chosen",
+            len(every) - len(rows),
+            len(every),
+        )
     values = rewards.numpy()[rows]
     margins = values[:, 0] - values[:, 1]
     weights = margin_weights(torch.from_numpy(margins)).numpy() if weighting == "margin" else np.ones_like(margins)
@@ -68,13 +73,13 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
 
 
 def _best_and_worst(scored: Dataset, rewards: Tensor) -> Iterator[tuple[int, int]]:
-    """Each prompt's rows of the highest and the lowest reward; the same row twice where their tokens are identical."""
+    """Each prompt's rows of the highest and the lowest reward; the same row twice where they make no pair."""
     responses = scored.select_columns(["prompt_id", "response_ids"])
     numbered = enumerate(zip(responses, rewards.tolist(), strict=True))
     for _, group in groupby(numbered, key=lambda item: item[1][0]["prompt_id"]):
         numbers, answered = zip(*group, strict=True)
         samples, values = zip(*answered, strict=True)
         best, worst = best_and_worst(torch.tensor(values, dtype=torch.float64))
-        if samples[best]["response_ids"] == samples[worst]["response_ids"]:
+        if samples[best]["response_ids"] == samples[worst]["response_ids"] or values[best] == -torch.inf:
             worst = best
         yield numbers[best], numbers[worst]

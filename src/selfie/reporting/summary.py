@@ -37,6 +37,7 @@ COPIED = (
     "flip_rate_ci",
     "kl_from_initial",
     "kl_from_initial_ci",
+    "outside_support",
     "distinct_1",
     "distinct_2",
     "repetition",

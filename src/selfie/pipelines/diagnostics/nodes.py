@@ -14,6 +14,7 @@ from selfie.diagnostics.lengths import length_bias
 from selfie.evaluation.annotate import Record
 from selfie.evaluation.label_audit import wrong_labels
 from selfie.judges.gold import gold_scorer
+from selfie.judges.support import beyond_bounds
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
@@ -73,12 +74,15 @@ def diagnose_iteration(
     outputs: list[Record],
     gold: str | None,
     seed: int,
+    support: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Diversity, length bias, drift, rounding; with a gold annotator the labels' calibration."""
+    outside = None if support is None else float(beyond_bounds(scored_responses, support).double().mean())
     return {
         **diagnose_seeds(pairs, outputs),
         **kl_from_initial(scored_responses),
         **flips(rejudged_pairs["next_margin"]),
+        "outside_support": outside,
         **{name: precision[name] for name in ROUNDING},
         **_calibration(pairs, gold, seed),
     }

@@ -40,8 +40,9 @@ def create_seeding() -> Pipeline:
     )
 
 
-def create_iteration() -> Pipeline:
+def create_iteration(support: bool) -> Pipeline:
     """The previous policy's labels, judged again by the policy that was trained on them."""
+    bounds = ["support"] if support else []
     return Pipeline(
         [
             Node(
@@ -68,6 +69,7 @@ def create_iteration() -> Pipeline:
                     "outputs",
                     "params:gold",
                     "params:seed",
+                    *bounds,
                 ],
                 outputs="diagnostics",
                 name="diagnose_iteration",

@@ -16,6 +16,7 @@ from selfie.storage.shards import Shards
 STEP_VERSIONS = {
     "split_prompts": 1,
     "generate_responses": 1,
+    "sample_support": 1,
 }
 
 
@@ -45,17 +46,45 @@ def generate_responses(
 ) -> Dataset:
     """Several responses of the previous policy to each prompt, as the very token ids that were sampled."""
     iteration = prompts[0]["iteration"]
-    responses = sample_responses(
-        previous_policy,
+    samples, purpose = parameters.samples_per_prompt, f"iteration_{iteration}"
+    responses = _sample(previous_policy, prompts, samples, parameters, precision, max_length, purpose, seed, workspace)
+    return responses.add_column("iteration", np.full(len(responses), iteration))
+
+
+def sample_support(
+    prompts: Dataset,
+    initial_model: Checkpoint,
+    workspace: Path,
+    parameters: GenerationParameters,
+    precision: str,
+    max_length: int,
+    seed: int,
+) -> Dataset:
+    """One response of the initial model to each prompt: what it says by itself."""
+    return _sample(initial_model, prompts, 1, parameters, precision, max_length, "support", seed, workspace)
+
+
+def _sample(
+    model: Checkpoint,
+    prompts: Dataset,
+    samples: int,
+    parameters: GenerationParameters,
+    precision: str,
+    max_length: int,
+    purpose: str,
+    seed: int,
+    workspace: Path,
+) -> Dataset:
+    return sample_responses(
+        model,
         prompts,
-        parameters.samples_per_prompt,
+        samples,
         Sampling(parameters.temperature, parameters.top_p, parameters.max_new_tokens),
         engine=parameters.engine,
         batch_tokens=parameters.batch_tokens,
         max_length=max_length,
-        purpose=f"iteration_{iteration}",
+        purpose=purpose,
         seed=seed,
         shards=Shards(workspace, parameters.shard_rows),
-        arithmetic=sampling_arithmetic(precision, previous_policy),
+        arithmetic=sampling_arithmetic(precision, model),
     )
-    return responses.add_column("iteration", np.full(len(responses), iteration))

@@ -4,7 +4,7 @@ from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.generation.nodes import generate_responses, split_prompts
+from selfie.pipelines.generation.nodes import generate_responses, sample_support, split_prompts
 
 
 def create_split(iterations: int) -> Pipeline:
@@ -18,6 +18,29 @@ def create_split(iterations: int) -> Pipeline:
                 inputs=["prompts", "params:prompts_per_iteration", "params:seed"],
                 outputs=[f"iteration_{k}.prompts" for k in range(1, iterations + 1)],
                 name="split_prompts",
+            )
+        ],
+        tags="generation",
+    )
+
+
+def create_support() -> Pipeline:
+    """The initial model's own responses."""
+    return Pipeline(
+        [
+            Node(
+                sample_support,
+                inputs=[
+                    "prompts",
+                    "policy",
+                    "workspace",
+                    "params:generation",
+                    "params:precision.sampling",
+                    "params:max_length",
+                    "params:seed",
+                ],
+                outputs="responses",
+                name="sample_support",
             )
         ],
         tags="generation",

@@ -9,8 +9,9 @@ from selfie.config.parameters import JudgingParameters
 from selfie.judges.label_agreement import measure_agreement, measure_sampling
 from selfie.judges.preference_pairs import build_pairs
 from selfie.judges.response_rewards import response_rewards
+from selfie.judges.support import keep_within, measure_bounds
 from selfie.models.checkpoint import Checkpoint
-from selfie.models.precision import Arithmetic, sampling_arithmetic, scoring_candidates
+from selfie.models.precision import Arithmetic, sampling_arithmetic, scoring_arithmetic, scoring_candidates
 from selfie.scoring.log_probs import score
 from selfie.storage.shards import Shards
 
@@ -18,7 +19,18 @@ STEP_VERSIONS = {
     "measure_precision": 1,
     "score_responses": 1,
     "judge_responses": 1,
+    "measure_support": 1,
 }
+
+
+def measure_support(
+    responses: Dataset, initial_model: Checkpoint, precision: str, batch_tokens: int, percentile: float
+) -> dict[str, Any]:
+    """How long, repetitive and likely the initial model's own responses are."""
+    arithmetic = scoring_arithmetic(precision, initial_model)
+    rows = responses["prompt_ids"], responses["response_ids"]
+    log_probs = score(initial_model, *rows, batch_tokens, "initial", arithmetic=arithmetic)
+    return measure_bounds(responses, log_probs, percentile)
 
 
 def measure_precision(
@@ -66,8 +78,11 @@ def judge_responses(
     beta: float,
     gold: str | None,
     judge_model: Checkpoint | None = None,
+    support: dict[str, Any] | None = None,
 ) -> Dataset:
-    """The best and the worst response of each prompt, by the judge's reward."""
+    """The best and the worst response of each prompt, by the judge's reward; none outside the support is chosen."""
     shards = Shards(workspace, parameters.shard_rows)
     rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards, precision)
+    if support is not None:
+        rewards = keep_within(rewards, scored, support)
     return build_pairs(scored, rewards, parameters.weighting, shards.within("pairs"))

@@ -1,0 +1,78 @@
+"""Where may the judge be trusted? Only where the initial model speaks.
+
+The implicit reward compares a policy with the initial model. The human's labels are about the initial model's own
+responses, so far from them the reward is a guess, and a policy that learns from it finds responses that it overrates
+(over-optimisation of a proxy reward: Gao et al., arXiv 2210.10760). In a loop that judges itself these are repetitive
+or ever longer ones. So a response unlike the initial model's is never chosen, and loses against one that is like them.
+
+No feature here belongs to a task: any text has a length, repeats itself more or less, and is more or less likely.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+STATISTICS = ("tokens", "repeated_pairs", "initial_log_prob_per_token")
+
+
+def response_statistics(responses: Sequence[Sequence[int]], initial_log_prob: Tensor) -> Tensor:
+    """What is compared, in the order of :data:`STATISTICS`; shape [responses, 3], float64.
+
+    Args:
+        responses: token ids, at least one each.
+        initial_log_prob: log π_init(y|x) in nats, summed over the response's tokens, shape [responses].
+
+    Returns:
+        The number of tokens; the share of neighbouring token pairs that the response has had before, in [0, 1]; the
+        mean log π_init of its tokens in nats.
+    """
+    lengths = torch.tensor([len(ids) for ids in responses], dtype=torch.float64)
+    repeated = torch.tensor([_repeated_pairs(ids) for ids in responses], dtype=torch.float64)
+    return torch.stack([lengths, repeated, initial_log_prob.double() / lengths], dim=1)
+
+
+def _repeated_pairs(ids: Sequence[int]) -> float:
+    pairs = list(pairwise(ids))
+    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def support_bounds(statistics: Tensor, percentile: float) -> Tensor:
+    """The lowest and the highest value of each statistic that count as the initial model's, shape [2, statistics].
+
+    Args:
+        statistics: of the initial model's own responses, shape [responses, statistics].
+        percentile: in percent, in (0, 50): so many of them lie below the lower bound, and above the upper.
+    """
+    levels = torch.tensor([percentile / 100, 1 - percentile / 100], dtype=statistics.dtype)
+    return torch.quantile(statistics, levels, dim=0)
+
+
+def outside_support(statistics: Tensor, bounds: Tensor) -> Tensor:
+    """Which responses have a statistic beyond its bounds; boolean, shape [responses]."""
+    return ((statistics < bounds[0]) | (statistics > bounds[1])).any(dim=1)
+
+
+def rewards_within_support(rewards: Tensor, outside: Tensor, prompt: Tensor) -> Tensor:
+    """The rewards with every response outside lowered below those inside of the same prompt; shape [responses].
+
+    It comes to lie one standard deviation (of the inside rewards around their prompts' means) below the lowest of them,
+    or stays where it was if that is lower, so that a pair with it weighs like any other. A prompt all of whose
+    responses lie outside says nothing: its rewards become −∞.
+
+    Args:
+        rewards: of each response.
+        outside: from :func:`outside_support`.
+        prompt: numbers 0 … of the prompts, one a response.
+    """
+    prompts = int(prompt.max()) + 1
+    infinite = torch.full((prompts,), torch.inf, dtype=rewards.dtype)
+    lowest = infinite.scatter_reduce(0, prompt[~outside], rewards[~outside], "amin")
+    inside, group = rewards[~outside], prompt[~outside]
+    counts = torch.bincount(group, minlength=prompts)
+    means = torch.zeros(prompts, dtype=rewards.dtype).index_add(0, group, inside) / counts.clamp(min=1)
+    spread = (inside - means[group]).square().mean().sqrt() if len(inside) else 0.0
+    lowered = torch.minimum(rewards, lowest[prompt] - spread)
+    within = torch.where(outside, lowered, rewards)
+    return torch.where(lowest[prompt].isinf(), -torch.inf, within)
