@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-import numpy as np
 from plotly.graph_objects import Bar, Figure, Scatter
 from plotly.subplots import make_subplots
 from rich.table import Table
-from scipy.stats import t
 
+from selfie.evaluation.win_rate import mean_interval
 from selfie.reporting.tables import markdown_table
 
 COLUMNS: tuple[str, ...] = (
@@ -21,6 +20,7 @@ COLUMNS: tuple[str, ...] = (
     "flagged wrong",
 )
 COLUMNS += ("(base error)", "characters", "seeds below seed_dpo")
+RESAMPLES = 9999
 REFERENCES = ("seed_dpo", "spa", "full_dpo")
 
 
@@ -50,11 +50,11 @@ def collect(records: Sequence[dict[str, Any]], methods: Sequence[str]) -> dict[s
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% interval of the mean over seeds (Student's t)."""
-    if len(values) < 2:  # noqa: PLR2004
-        return values[0], values[0]
-    half = t.ppf(0.975, len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return mean(values) - half, mean(values) + half
+    """The 95% interval of the mean over seeds, by percentile bootstrap: it cannot leave the range of the values.
+
+    Seeds are drawn, with their prompts: how win rates differ between seeds has both parts in it.
+    """
+    return mean_interval(values, RESAMPLES, seed=0)
 
 
 def rows(results: dict[str, Any]) -> list[list[str]]:
