@@ -14,7 +14,7 @@ ALPHAS = st.floats(0, 0.49)
 
 
 def loss(function, margin: float, alpha: float) -> float:
-    return function(torch.tensor([margin], dtype=torch.float64), alpha).item()
+    return function(torch.tensor([margin], dtype=torch.float64), torch.tensor([False]), alpha).item()
 
 
 def dpo(margin: float) -> float:
@@ -40,7 +40,7 @@ def test_odds_of_three_to_one(function, expected: float):
 def test_gradient_by_hand(function, slope: float):
     """At m = 0 the two parts have slopes −½ and +½: cDPO −½(1 − α) + ½α = −0.3, rDPO [−½(1 − α) − ½α]/(1 − 2α)."""
     margin = torch.zeros(1, requires_grad=True)
-    function(margin, 0.2).sum().backward()
+    function(margin, torch.tensor([False]), 0.2).sum().backward()
     assert margin.grad.item() == pytest.approx(slope)
 
 
@@ -70,11 +70,11 @@ def test_cdpo_is_biased_and_stops_where_the_label_is_as_sure_as_alpha(alpha: flo
     best = math.log((1 - alpha) / alpha)
     for function, stops in ((conservative_loss, True), (robust_loss, False)):
         margin = torch.tensor([best], dtype=torch.float64, requires_grad=True)
-        function(margin, alpha).sum().backward()
+        function(margin, torch.tensor([False]), alpha).sum().backward()
         assert (abs(margin.grad.item()) < 1e-9) == stops
 
 
 @pytest.mark.parametrize("function", [conservative_loss, robust_loss])
 def test_extreme_margins_stay_finite(function):
-    losses = function(torch.tensor([1000.0, -1000.0]), 0.1)
+    losses = function(torch.tensor([1000.0, -1000.0]), torch.tensor([False, True]), 0.1)
     assert losses.isfinite().all()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from selfie.app.time_estimate import estimate_seconds
 from selfie.config.parameters import RENAMED, RENAMED_VALUES, Parameters
+from selfie.config.plug_ins import UNKNOWN_PART, resolve
 from selfie.data.file_readers import Row
 from selfie.data.validation import COMPARED, SetAside, outliers, screen
 from selfie.datasets import RecordDataset
@@ -20,6 +21,7 @@ from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.generation.engine_choice import choose_engine
 from selfie.models.chat_template_checks import Conversation, check_conversations, check_model
 from selfie.models.checkpoint import Checkpoint, compute_device
+from selfie.preference.losses import LOSSES
 
 logger = logging.getLogger(__name__)
 SECONDS_PER_MINUTE = 60
@@ -65,6 +67,8 @@ def check_inputs(
     """
     free = pipeline.inputs()
     choose_engine(parameters.generation.engine)
+    for name, training in (("seeding", parameters.seeding), ("training", parameters.training)):
+        _check_loss(f"{name}.loss", training.loss)
     judge = parameters.annotation.judge_model
     if judge and parameters.evaluation.annotator in ("prompted_model", "reward_model") and "params:annotation" in free:
         Checkpoint(judge, parameters.annotation.judge_revision).check_files()
@@ -83,6 +87,22 @@ def check_inputs(
             logger.info(line)
     _record(catalog, records, set_aside)
     return counts
+
+
+def _check_loss(parameter: str, name: str) -> None:
+    """A loss from outside is tried on two pairs at once: its turn comes late in a run."""
+    if name in LOSSES:
+        return
+    margin = torch.zeros(2, requires_grad=True)
+    try:
+        losses = resolve(name, LOSSES)(margin, torch.tensor([True, False]), 0.1)
+        torch.autograd.grad(losses.sum(), margin)
+    except Exception as error:  # the user's code may fail in every way
+        problem = f"{name} fails on two margins of 0 ({type(error).__name__}: {error})"
+        raise ConfigurationError(parameter, problem, "mend the function") from error
+    if losses.shape != margin.shape:
+        problem = f"{name} gives a tensor of shape {list(losses.shape)} for two pairs"
+        raise ConfigurationError(parameter, problem, "return one loss a pair: no mean, no sum")
 
 
 def _records(free: set[str], catalog: CatalogProtocol) -> dict[str, RecordDataset]:
@@ -183,8 +203,12 @@ def _describe(error: Any) -> tuple[str, str, str]:
     if error["type"] == "extra_forbidden" and last in RENAMED:
         now = name.removesuffix(last) + RENAMED[last]
         return name, f"it was renamed to {now}", f"set {now} instead"
-    if error["type"] == "literal_error" and (value := RENAMED_VALUES.get(name, {}).get(str(error["input"]))):
+    if error["type"] in ("literal_error", UNKNOWN_PART) and (
+        value := RENAMED_VALUES.get(name, {}).get(str(error["input"]))
+    ):
         return name, f"{error['input']} was renamed to {value}", f"set it to {value}"
+    if error["type"] == UNKNOWN_PART:
+        return name, error["msg"], error["ctx"]["remedy"]
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(error["loc"][-1]), _known_names(Parameters), n=1)
         return name, "there is no such parameter", f"did you mean {close[0]}?" if close else "remove it"

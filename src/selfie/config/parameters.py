@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from selfie.config.plug_ins import plug_in
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NO_EFFECT = "says how the work is done, not what comes of it"
 """Marks a parameter whose change makes no result stale."""
@@ -41,7 +43,10 @@ class PrecisionParameters(_Strict):
 class GenerationParameters(_Strict):
     """How responses are sampled (SPA: 2 samples at temperature 0.7, at most 300 new tokens)."""
 
-    engine: Literal["auto", "transformers", "vllm"]
+    engine: Annotated[
+        str, plug_in("auto", "transformers", "vllm", takes="checkpoint, batch_tokens, max_length, arithmetic")
+    ]
+    """Or the path of an :class:`selfie.generation.engine.OpenEngine`. ``auto``: vLLM where it is installed."""
     samples_per_prompt: Annotated[int, Field(ge=2, le=1000)]
     temperature: PositiveFloat
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -71,9 +76,12 @@ class QuestionParameters(_Strict):
 class JudgingParameters(_Strict):
     """Who labels the pairs."""
 
-    judge: Literal["implicit_reward", "prompted_policy", "reward_model", "gold"]
+    judge: Annotated[
+        str, plug_in("implicit_reward", "prompted_policy", "reward_model", "gold", takes="scored, context")
+    ]
     """``implicit_reward``: of the policy, from its own log-probs (SPA). ``prompted_policy``: the policy's verdict on a
-    question. ``reward_model``: the one in the catalog. ``gold``: the gold annotator, as an upper bound."""
+    question. ``reward_model``: the one in the catalog. ``gold``: the gold annotator, as an upper bound. Or the path
+    of a :class:`selfie.judges.response_rewards.ResponseJudge`."""
     length: Literal["summed", "neutral"] = "summed"
     """How ``implicit_reward`` counts length. ``summed``: the paper's; a sum can drift towards long responses.
     ``neutral``: what length predicts of the reward is taken out; not where the labels themselves prefer a length. Look
@@ -137,8 +145,9 @@ class TrainingParameters(OptimizerParameters):
     adapters' alone. Wants a learning rate some ten times as high, else bf16 swallows the change: the log says so."""
     lora_alpha: PositiveInt = 32
     """What adapters add is multiplied by this over their rank."""
-    loss: Literal["noise_aware", "conservative", "robust"]
-    """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both treat every label alike."""
+    loss: Annotated[str, plug_in("noise_aware", "conservative", "robust", takes="margin, flagged, alpha")]
+    """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both treat every label alike. Or the path of a
+    :class:`selfie.preference.losses.Loss`, to which flagged pairs are shown."""
     alpha: Annotated[float, Field(ge=0, lt=0.5)]
     """Label-smoothing coefficient α, of pairs flagged as noisy (``noise_aware``) or of all pairs. 0: plain DPO, no
     detector."""
@@ -163,7 +172,7 @@ class TrainingParameters(OptimizerParameters):
     @property
     def detects_noise(self) -> bool:
         """Whether pairs are checked by the noise detector."""
-        return self.loss == "noise_aware" and self.alpha > 0
+        return self.loss not in ("conservative", "robust") and self.alpha > 0
 
 
 class EvaluationParameters(_Strict):

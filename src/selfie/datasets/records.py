@@ -168,15 +168,19 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         """What only shows between rows."""
         return []
 
+    def read_rows(self, filepath: str) -> Iterable[tuple[int, Row | Problem]]:
+        """The file's rows with their numbers, or what is wrong with one. A subclass may read another format."""
+        return read_file(filepath)
+
     def _read(self) -> Iterator[tuple[int, Row | Problem]]:
         """Those of ``rows``, in the order of ``shuffle_seed``; a hub dataset's are read from the disk one at a time."""
         if self._hub is not None:
             hub = load_dataset(self._hub, split=self._split, revision=self._revision)
             yield from ((number, hub[number]) for number in self._chosen(range(len(hub))))
         elif self._shuffle_seed is None and self._rows is None:
-            yield from read_file(str(self._filepath))
+            yield from self.read_rows(str(self._filepath))
         else:
-            yield from self._chosen(read_file(str(self._filepath)))
+            yield from self._chosen(self.read_rows(str(self._filepath)))
 
     def _chosen(self, numbered: Iterable[Item]) -> list[Item]:
         every = list(numbered)

@@ -1,8 +1,12 @@
 """What an engine is: token ids in, token ids and finish reasons out, one seed per sample."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from selfie.models.checkpoint import Checkpoint
+from selfie.models.precision import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -39,4 +43,21 @@ class Engine(Protocol):
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """One response a request, in order."""
+        ...
+
+
+class OpenEngine(Protocol):
+    """Opens an engine from outside the package, called without names of arguments; a class whose objects are both."""
+
+    def __call__(
+        self, checkpoint: Checkpoint, batch_tokens: int, max_length: int, arithmetic: Arithmetic, /
+    ) -> AbstractContextManager[Engine]:
+        """Loads the checkpoint on entry, frees its memory on exit.
+
+        Args:
+            checkpoint: the model to sample from.
+            batch_tokens: tokens (rows × longest row) to hold at once.
+            max_length: tokens of prompt and response together.
+            arithmetic: the model's.
+        """
         ...

@@ -4,15 +4,17 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from kedro.utils import load_obj
+
 from selfie.errors import ConfigurationError
-from selfie.generation.engine import Engine
+from selfie.generation.engine import Engine, OpenEngine
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
 from selfie.models.stop_tokens import stop_token_ids
 
 
 def choose_engine(name: str) -> str:
-    """``auto`` becomes ``vllm`` where vLLM is installed, else ``transformers``.
+    """``auto`` becomes ``vllm`` where vLLM is installed, else ``transformers``; any other name stays.
 
     Raises:
         ConfigurationError: vLLM was asked for and is not installed.
@@ -41,14 +43,18 @@ def open_engine(
     ``tokens``: about how many will be sampled.
     """
     engine: AbstractContextManager[Engine]
-    if choose_engine(name) == "vllm":
+    name = choose_engine(name)
+    if name == "vllm":
         from selfie.generation.vllm_engine import VllmEngine
 
         stops = stop_token_ids(checkpoint, checkpoint.load_tokenizer())
         engine = VllmEngine(checkpoint, max_length, tokens, str(arithmetic), stops)
-    else:
+    elif name == "transformers":
         from selfie.generation.transformers_engine import TransformersEngine
 
         engine = TransformersEngine(checkpoint, batch_tokens, arithmetic)
+    else:
+        own: OpenEngine = load_obj(name)
+        engine = own(checkpoint, batch_tokens, max_length, arithmetic)
     with engine as opened:
         yield opened

@@ -43,8 +43,8 @@ def sample_responses(
         prompts: rows with ``prompt_id`` and ``messages``.
         samples: responses a prompt.
         sampling: temperature, top-p, longest response.
-        engine: ``auto``, ``transformers`` or ``vllm``.
-        batch_tokens: the transformers engine's budget.
+        engine: the parameter ``generation.engine``.
+        batch_tokens: the engine's budget; vLLM has its own.
         max_length: tokens of prompt and response together; prompts that leave no room are left out and counted.
         purpose: what the samples are for (an iteration, the evaluation): part of their seeds.
         seed: the run's.

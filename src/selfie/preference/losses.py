@@ -3,8 +3,24 @@
 SPA (arXiv 2406.04412), Section 4.3. With no pair flagged, or α = 0, this is the DPO loss (arXiv 2305.18290, Eq. 7).
 """
 
+from typing import Protocol
+
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class Loss(Protocol):
+    """A preference loss, called without names of arguments."""
+
+    def __call__(self, margin: Tensor, flagged: Tensor, alpha: float, /) -> Tensor:
+        """The loss of each pair, shape [pairs].
+
+        Args:
+            margin: m of the policy in training, shape [pairs]; gradients flow through it.
+            flagged: z, boolean, shape [pairs]: the pairs that the noise detector takes for mislabelled.
+            alpha: the parameter of that name.
+        """
+        ...
 
 
 def dpo_margin(
@@ -33,20 +49,27 @@ def noise_aware_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
     return -(1 - smoothing) * F.logsigmoid(margin) - smoothing * F.logsigmoid(-margin)
 
 
-def conservative_loss(margin: Tensor, alpha: float) -> Tensor:
-    """cDPO: every label is wrong with probability α: −(1 − α)·log σ(m) − α·log σ(−m), shape [pairs].
+def conservative_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
+    """cDPO: every label is wrong with probability α: −(1 − α)·log σ(m) − α·log σ(−m), whatever is flagged.
 
-    Mitchell, "A note on DPO with noisy preferences" (2023); DPO's label smoothing.
+    Shape [pairs]. Mitchell, "A note on DPO with noisy preferences" (2023); DPO's label smoothing.
     """
     return -(1 - alpha) * F.logsigmoid(margin) - alpha * F.logsigmoid(-margin)
 
 
-def robust_loss(margin: Tensor, alpha: float) -> Tensor:
+def robust_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
     """rDPO: an unbiased estimate of the clean labels' loss, [−(1 − α)·log σ(m) + α·log σ(−m)] / (1 − 2α).
 
-    Shape [pairs]; α < 1/2. Chowdhury et al., "Provably Robust DPO" (arXiv 2403.00409).
+    Shape [pairs], whatever is flagged; α < 1/2. Chowdhury et al., "Provably Robust DPO" (arXiv 2403.00409).
     """
     return (-(1 - alpha) * F.logsigmoid(margin) + alpha * F.logsigmoid(-margin)) / (1 - 2 * alpha)
+
+
+LOSSES: dict[str, Loss] = {
+    "noise_aware": noise_aware_loss,
+    "conservative": conservative_loss,
+    "robust": robust_loss,
+}
 
 
 def chosen_nll(chosen_log_prob: Tensor, mean_tokens: float) -> Tensor:

@@ -29,9 +29,10 @@ from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
 from selfie.config.parameters import TrainingParameters
+from selfie.config.plug_ins import resolve
 from selfie.errors.disk_and_memory import is_out_of_memory
 from selfie.models.batching import token_batches
-from selfie.preference.losses import chosen_nll, conservative_loss, dpo_margin, noise_aware_loss, robust_loss
+from selfie.preference.losses import LOSSES, chosen_nll, dpo_margin
 from selfie.preference.noise_detection import NoiseDetector
 from selfie.preference.token_log_probs import Head, extrapolated_token_log_probs, sum_by_sequence, token_log_probs
 from selfie.runtime.memory import free_memory
@@ -105,6 +106,7 @@ class NoiseAwareTrainer(DPOTrainer):
         trained: Any = self.model  # the same, or with adapters its wrapper
         trained.forward = partial(response_log_probs, model)
         self.parameters, self.extrapolation = parameters, extrapolation
+        self.preference_loss = resolve(parameters.loss, LOSSES)
         longest = _longest(pairs)
         self.sharing = share_prompts(model, longest) and (reference is None or share_prompts(reference, longest))
         self.detector = NoiseDetector(parameters.noise_percentile, parameters.detector_window)
@@ -226,7 +228,8 @@ class NoiseAwareTrainer(DPOTrainer):
         human = torch.tensor([pair.human for pair in pairs], device=device)
         # NaN, where the detector has not looked, is below no threshold.
         flagged = (detector_margin < self.threshold) & ~human & (not self._in_detector_warmup())
-        losses = self._losses(margin, flagged) * torch.tensor([pair.weight for pair in pairs], device=device)
+        losses = self.preference_loss(margin, flagged, self.parameters.alpha)
+        losses = losses * torch.tensor([pair.weight for pair in pairs], device=device)
         if self.parameters.nll_weight > 0:
             losses = losses + self.parameters.nll_weight * chosen_nll(log_probs[::2], self.mean_tokens)
         self.guard.examine(losses, [pair.number for pair in pairs])
@@ -234,14 +237,6 @@ class NoiseAwareTrainer(DPOTrainer):
         self.outcomes.append(torch.stack([column.detach().float() for column in columns], dim=1))
         # Processes average their gradients, so each contributes its share of the step's sum times their number.
         return (losses * inputs["counts"]).sum() * self.accelerator.num_processes / self.pairs_in_step
-
-    def _losses(self, margin: Tensor, flagged: Tensor) -> Tensor:
-        alpha = self.parameters.alpha
-        if self.parameters.loss == "conservative":
-            return conservative_loss(margin, alpha)
-        if self.parameters.loss == "robust":
-            return robust_loss(margin, alpha)
-        return noise_aware_loss(margin, flagged, alpha)
 
     def _margin(self, log_probs: Tensor, reference: Tensor) -> Tensor:
         """m, shape [pairs], of summed log-probs, chosen and rejected in turn, [2 · pairs] each."""
