@@ -20,6 +20,7 @@ LAYERS = {
         "test_continuing.py",
         "test_exposure.py",
         "test_faults.py",
+        "test_plug_ins.py",
         "test_project.py",
         "tracking/test_journal.py",
         "training/test_checkpointing.py",
