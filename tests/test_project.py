@@ -62,7 +62,13 @@ def test_summary_has_every_policy_with_its_figures(summary):
         assert 0 <= low <= row["win_rate"] <= high <= 100
         assert 0 <= row["label_accuracy"] <= 1
         assert 0 < row["n_pairs"] <= 48
+        assert row["perplexity_ratio"] > 0
+        assert row["drifted"] is bool(row["drift_reasons"])
         assert all(row["seconds"][stage] > 0 for stage in ("generation", "judging", "training", "evaluation"))
+    for row in summary["iterations"]:
+        assert all(0 <= row[name] <= 1 for name in ("on_topic", "truncated"))
+        assert row["style_guide"] is None  # the synthetic task has none
+    assert (initial["perplexity_ratio"], initial["drifted"]) == (1.0, False)
     assert 0 < summary["peak_rss_gib"] < 6
     assert summary["wall_seconds"] >= sum(s or 0 for row in summary["iterations"] for s in row["seconds"].values()) - 1
 
@@ -102,7 +108,9 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
     children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
     assert set(children) == {"initial", "policy_0", "policy_1", "policy_2"}
     assert {"win_rate", "avg_length", "label_accuracy", "train_loss"} <= children["policy_2"].data.metrics.keys()
-    assert {"ece", "flip_rate", "kl_from_initial_ci_low", "repetition"} <= children["policy_2"].data.metrics.keys()
+    assert {"ece", "flip_rate", "kl_from_initial_ci_low", "repetition", "perplexity_ratio", "on_topic"} <= children[
+        "policy_2"
+    ].data.metrics.keys()
     assert children["policy_1"].data.metrics.keys() >= children["initial"].data.metrics.keys()
     assert {"git_commit", "config_hash"} <= parent.data.tags.keys()
     assert parent.data.params["training.alpha"] == "0.1"
@@ -142,6 +150,12 @@ def test_diagnostics_follow_from_what_the_run_left(whole_run):
     assert again["next_margin"].corr(pairs["margin"]) > 0.5  # the next policy has learnt these very labels
     longer = pairs["chosen_ids"].str.len() - pairs["rejected_ids"].str.len()
     assert measured["longer_chosen"] == pytest.approx((longer[longer != 0] > 0).mean())
+    outputs = json.loads((whole_run / "07_model_output/test/iteration_2/model_outputs.json").read_text())
+    scores = load_from_disk(str(whole_run / "04_feature/test/iteration_2/answer_scores")).to_pandas()
+    tokens = sum(len(record["response_ids"]) for record in outputs)
+    assert measured["perplexity"] == pytest.approx(np.exp(-scores["log_prob"].sum() / tokens))
+    assert measured["on_topic"] == (scores["log_prob"] > scores["other_log_prob"]).mean()
+    assert measured["truncated"] == np.mean([len(record["response_ids"]) == 24 for record in outputs])
     seeding = json.loads((whole_run / "08_reporting/test/seeding/diagnostics.json").read_text())
     assert {"longer_chosen", "distinct_2"} <= seeding.keys()
     assert "ece" not in seeding  # a human's labels carry no probability

@@ -146,6 +146,7 @@ def _outside(base: Pipeline) -> dict[str, str]:
     sources = {name: name for name in (*names, "mt_bench_questions", "annotation_cache", "judge_key")}
     sources |= {"baseline_outputs": "initial.outputs", "initial_scores": "initial.heldout_scores"}
     sources |= {"human_pairs": "seeding.pairs", "support": "initial.support"}
+    sources |= {"seeding_outputs": "seeding.outputs", "initial_diagnostics": "initial.diagnostics"}
     return {name: source for name, source in sources.items() if name in base.inputs()}
 
 

@@ -15,7 +15,7 @@ LONG = "x" * 3000
 
 @pytest.fixture(scope="session")
 def summary():
-    """Three policies."""
+    """Three policies; the last one follows the guide more often, and has drifted."""
     evaluation = {
         "win_rate": 50.0,
         "win_rate_ci": [50.0, 50.0],
@@ -26,6 +26,12 @@ def summary():
     better = {**evaluation, "win_rate": 72.25, "win_rate_ci": [60.0, 81.0]}
     labels = {"label_accuracy": 0.75, "label_accuracy_ci": [0.6, 0.85], "ece": 0.1, "ece_by_chance": 0.12, "n_pairs": 4}
     labels |= {"noise_precision": 0.4, "noise_base_error": 0.25, "flip_rate": 0.1, "flip_rate_ci": [0.02, 0.3]}
+    guide = {"share": 0.25, "ci": [0.1, 0.5], "checks": {"plain_prose": 0.5, "on_topic": 0.75}}
+    evaluation["style_guide"] = guide
+    better |= {
+        "style_guide": {**guide, "share": 0.5, "change_from_initial": 0.25, "change_from_initial_ci": [0.125, 0.4]}
+    }
+    labels |= {"on_topic": 0.7, "drifted": True, "drift_reasons": {"on_topic": 0.7}}
     labels |= {"kl_from_initial": 3.5, "kl_from_initial_ci": [3.0, 4.0], "longer_chosen": 0.6}
     timings = {"train": {"namespace": "iteration_1", "stage": "training", "seconds": 90.0, "peak_rss_gib": 1.25}}
     namespaces = {"initial": evaluation, "seeding": {**better, "n_pairs": 4}, "iteration_1": {**better, **labels}}
@@ -39,6 +45,11 @@ def judged(number: int, preference: float, output: str) -> dict:
         "output_2": output,
         "preference": preference,
     }
+
+
+def checks(instruction: str, answer: str) -> dict[str, bool]:
+    """A style guide that an initial answer follows whole, and a hostile one in part."""
+    return {"plain_prose": "<" not in answer, "on_topic": True}
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +66,7 @@ def sections():
     hostile = [judged(0, 2.0, SCRIPT), judged(1, 1.0, IMAGE), judged(2, 1.9, LONG)]
     return {
         "policy_0": section_of([], [], [judged(0, 1.5, "A calm answer.")], [], {}),
-        "policy_1": section_of([], [], hostile, examples, figures),
+        "policy_1": section_of([], [], hostile, examples, figures, checks),
     }
 
 

@@ -11,7 +11,7 @@ PHONE = {"width": 390, "height": 844}
 def report(tmp_path_factory, summary, sections):
     """The page's URL."""
     file = tmp_path_factory.mktemp("report") / "report.html"
-    file.write_text(html_report(summary, sections), encoding="utf-8")
+    file.write_text(html_report(summary, sections, seed=0), encoding="utf-8")
     return file.as_uri()
 
 
@@ -39,14 +39,14 @@ def test_it_shows_table_curves_and_labels(page):
     table = page.locator("table").inner_text()
     assert "policy_1" in table
     assert "72.2\n60.0, 81.0" in table
-    assert page.locator("#curves .main-svg .cartesianlayer").count() == 8
+    assert page.locator("#curves .main-svg .cartesianlayer").count() == 10
     titles = page.locator("#labels-figures .gtitle").all_text_contents()
     assert titles == ["Reliability of the labels", "Margins by the detector's flag", "Lengths of chosen and rejected"]
 
 
 def test_every_figure_draws_its_points(page):
     """Each curve has a mark that is really inside the visible figure."""
-    for number in range(8):
+    for number in range(10):
         figure = page.locator("#curves > div").nth(number)
         box, mark = figure.bounding_box(), figure.locator("path.point").first.bounding_box()
         assert box["x"] <= mark["x"] <= box["x"] + box["width"]
@@ -72,6 +72,40 @@ def test_the_browser_of_answers_steps_filters_and_changes_the_policy(page):
     page.select_option("#policy", label="policy_0")
     assert texts(page, "policy-text", "position") == ["A calm answer.", "1 of 1"]
     assert page.locator("#winner option").all_inner_texts() == ["any (1)", "neither (draw) (1)"]
+
+
+def test_it_leads_with_answers_and_ticks(page):
+    lead = page.locator("#lead")
+    assert lead.locator(".example").count() == 3
+    assert (lead.locator(".passed").count(), lead.locator(".failed").count()) == (10, 2)
+    assert "✗ plain prose" in lead.locator(".failed").first.inner_text()
+    assert page.locator(".drifted").inner_text().startswith("policy_1 drifted: on topic 0.70.")
+
+
+def test_answers_are_read_blind_and_revealed(browser, tmp_path, summary):
+    from selfie.reporting.sections import section_of
+
+    annotations = [
+        {"instruction": f"i{n}", "output_1": f"initial's {n}", "output_2": f"policy's {n}", "preference": 2.0}
+        for n in range(30)
+    ]
+    section = section_of([], [], annotations, [], {}, lambda instruction, answer: {"own": "policy" in answer})
+    file = tmp_path / "report.html"
+    file.write_text(html_report(summary, {"policy_0": section}, seed=0), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    assert texts(page, "blind-position", "blind-title-A", "blind-title-B") == ["1 of 20", "A", "B"]
+    policy = "A" if "policy" in page.locator("#blind-text-A").inner_text() else "B"
+    page.click(f'[data-choice="{policy}"]')
+    assert texts(page, f"blind-title-{policy}") == [policy]
+    page.click("#blind-reveal")
+    assert texts(page, f"blind-title-{policy}") == [f"{policy}: policy_0, follows the guide"]
+    assert "policy_0 1 times, the initial model 0 times" in page.locator("#blind-tally").inner_text()
+    page.click("#blind-next")
+    assert texts(page, "blind-position", "blind-title-A") == ["2 of 20", "A"]
+    page.click("#blind-previous")
+    assert page.locator("#blind-reveal").is_disabled()
+    page.close()
 
 
 def test_answers_stay_text(page):
@@ -109,7 +143,7 @@ def test_without_labels_or_judgments_the_answers_are_still_there(browser, tmp_pa
     answers = [{"instruction": "Why?", "output": output} for output in ("Because.", "Since.")]
     section = section_of(answers[1:], answers[:1], [], [], {})
     file = tmp_path / "report.html"
-    file.write_text(html_report(summary, {"policy_0": section}), encoding="utf-8")
+    file.write_text(html_report(summary, {"policy_0": section}, seed=0), encoding="utf-8")
     page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -51,6 +51,15 @@ def test_many_answers_are_thinned_evenly():
     assert numbers[-1] == 800
 
 
+def test_checks_of_both_sides():
+    def guide(instruction: str, answer: str) -> dict[str, bool]:
+        return {"asked": instruction == "i0", "own": answer == "policy's"}
+
+    (answer,) = section_of([], [], [annotation(2.0)], [], {}, guide)["answers"]
+    assert answer["initial_checks"] == {"asked": True, "own": False}
+    assert answer["policy_checks"] == {"asked": True, "own": True}
+
+
 def test_figures_without_data_are_left_out():
     figures = {"reliability": reliability_figure([]), "lengths": lengths_figure([1], [2]), "empty": Figure()}
     assert set(section_of([], [], [], [], figures)["figures"]) == {"lengths"}

@@ -54,6 +54,8 @@ def _tokens(node: Node, parameters: Parameters, rows: dict[str, int]) -> tuple[f
         return 0, responses * generation.max_new_tokens
     if kind == "generate_outputs":
         return 0, rows.get("evaluation_prompts", 0) * parameters.evaluation.max_new_tokens
+    if kind == "score_answers":
+        return 2 * rows.get("evaluation_prompts", 0) * (PROMPT_TOKENS + parameters.evaluation.max_new_tokens), 0
     scored = {
         "score_responses": 2 * responses,
         "rejudge_pairs": 2 * min(prompts, REJUDGED_PAIRS),

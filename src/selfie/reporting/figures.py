@@ -31,6 +31,7 @@ class Panel:
 
 FRACTION = {"range": [-0.02, 1.02]}
 PROGRESS = (
+    Panel("Answers that follow the guide (share)", (Line("guide_share", "whole guide", GREEN),), FRACTION),
     Panel(
         "Win rate over the initial model (%)",
         (
@@ -81,14 +82,26 @@ DIAGNOSTICS = (
         ),
         FRACTION,
     ),
+    Panel(
+        "Sense of the answers (share)",
+        (Line("on_topic", "on topic", BLUE), Line("truncated", "cut by the token limit", ORANGE, "dot")),
+        FRACTION,
+    ),
+    Panel(
+        "Perplexity of the answers over the initial model's",
+        (Line("perplexity_ratio", "ratio", BLUE),),
+        {"rangemode": "tozero"},
+        level=1,
+    ),
 )
 
 
 def progress_figure(summary: dict[str, Any]) -> Figure:
-    """Three panels over the policies: win rate, labels and detector, length of the answers."""
-    rows = summary["iterations"]
-    figure = make_subplots(rows=1, cols=len(PROGRESS), subplot_titles=[panel.title for panel in PROGRESS])
-    for column, panel in enumerate(PROGRESS, start=1):
+    """Panels over the policies: style guide where there is one, win rate, labels and detector, length of answers."""
+    rows = _rows(summary)
+    panels = [panel for panel in PROGRESS if _has_data(panel, rows)]
+    figure = make_subplots(rows=1, cols=len(panels), subplot_titles=[panel.title for panel in panels])
+    for column, panel in enumerate(panels, start=1):
         _draw(figure, panel, rows, row=1, col=column)
     figure.update_layout(
         title=f"{summary['experiment']}: every iteration against the initial model",
@@ -102,10 +115,10 @@ def progress_figure(summary: dict[str, Any]) -> Figure:
 
 def panel_figures(summary: dict[str, Any]) -> list[Figure]:
     """Every panel that has something to show, as a figure of its own that is readable on a phone."""
-    rows = summary["iterations"]
+    rows = _rows(summary)
     figures = []
     for panel in (*PROGRESS, *DIAGNOSTICS):
-        if any(row.get(line.key) is not None for row in rows for line in panel.lines):
+        if _has_data(panel, rows):
             figure = Figure()
             _draw(figure, panel, rows)
             figures.append(narrow(figure, panel.title))
@@ -122,6 +135,19 @@ def narrow(figure: Figure, title: str) -> Figure:
         height=340,
         margin={"t": 48, "l": 48, "r": 16, "b": 94},
     )
+
+
+def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The summary's, with the style guide's share beside the other figures."""
+    guides = [row["style_guide"] or {} for row in summary["iterations"]]
+    return [
+        {**row, "guide_share": guide.get("share"), "guide_share_ci": guide.get("ci")}
+        for row, guide in zip(summary["iterations"], guides, strict=True)
+    ]
+
+
+def _has_data(panel: Panel, rows: list[dict[str, Any]]) -> bool:
+    return any(row.get(line.key) is not None for row in rows for line in panel.lines)
 
 
 def _draw(figure: Figure, panel: Panel, rows: list[dict[str, Any]], **cell: int) -> None:

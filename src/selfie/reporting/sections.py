@@ -1,7 +1,7 @@
 """What the report shows of one policy: answers beside the initial model's, examples of pairs, figures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from plotly.graph_objects import Figure
@@ -18,6 +18,7 @@ def section_of(
     annotations: list[Record],
     examples: list[dict[str, Any]],
     figures: Mapping[str, Figure],
+    guide: Callable[[str, str], dict[str, bool]] | None = None,
 ) -> dict[str, Any]:
     """One namespace's part of the report, as plain JSON.
 
@@ -27,19 +28,27 @@ def section_of(
         annotations: who won, in AlpacaEval's format; empty where there was no judge.
         examples: pairs, from :func:`selfie.diagnostics.examples.pick_examples`.
         figures: name → figure.
+        guide: (instruction, answer) → the style guide's checks, and whether the answer passes each.
 
     Returns:
-        ``answers``, at most 200, evenly spread: ``instruction``, ``initial``, ``policy``, ``winner``; ``n_answers``
-        (all there were), ``examples``, ``figures`` (those with data, as plotly's JSON).
+        ``answers``, at most 200, evenly spread: ``instruction``, ``initial``, ``policy``, ``winner``, and with a guide
+        ``initial_checks`` and ``policy_checks``; ``n_answers`` (all there were), ``examples``, ``figures`` (those with
+        data, as plotly's JSON).
     """
     answers = [_judged(record) for record in annotations] or _unjudged(outputs, baseline)
     step = max(1, -(-len(answers) // SHOWN_ANSWERS))
     return {
-        "answers": answers[::step],
+        "answers": [answer | _checks(answer, guide) for answer in answers[::step]],
         "n_answers": len(answers),
         "examples": examples,
         "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure.data},
     }
+
+
+def _checks(answer: dict[str, Any], guide: Callable[[str, str], dict[str, bool]] | None) -> dict[str, dict[str, bool]]:
+    if guide is None:
+        return {}
+    return {f"{side}_checks": guide(answer["instruction"], answer[side]) for side in ("initial", "policy")}
 
 
 def _judged(record: Record) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 STAGES = ("generation", "judging", "training", "evaluation", "diagnostics")
 COPIED = (
+    "style_guide",
     "win_rate",
     "win_rate_ci",
     "win_rate_change",
@@ -41,6 +42,13 @@ COPIED = (
     "distinct_1",
     "distinct_2",
     "repetition",
+    "on_topic",
+    "on_topic_ci",
+    "perplexity_ratio",
+    "truncated",
+    "truncated_ci",
+    "drifted",
+    "drift_reasons",
     "n_pairs",
 )
 
@@ -59,7 +67,7 @@ def summary_of(
     Returns:
         Win rates in percent (their change since the policy before in points, with its p-value), accuracy, precision
         and recall as fractions, length in characters, time in seconds of wall clock; None where a figure does not
-        apply.
+        apply. ``style_guide`` is a group of its own: :func:`selfie.diagnostics.style_guide.style_guide_shares`.
     """
     return {
         "experiment": experiment,

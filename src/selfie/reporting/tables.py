@@ -21,8 +21,9 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "policy": lambda row: row["name"],
+Columns = dict[str, Callable[[dict[str, Any]], str]]
+"""A title → what stands there of a policy."""
+COLUMNS: Columns = {
     "win rate % [95%]": lambda row: _with_interval(row["win_rate"], row["win_rate_ci"]),
     "length-controlled %": lambda row: number(row["length_controlled_win_rate"], 1),
     "characters": lambda row: number(row["avg_length"], 0),
@@ -32,6 +33,28 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "pairs": lambda row: number(row["n_pairs"], 0),
     "minutes": minutes,
 }
+
+
+def columns_for(rows: list[dict[str, Any]]) -> Columns:
+    """The style guide stands first where there is one; policies that drifted are named where there are any."""
+    columns: Columns = {"policy": lambda row: row["name"]}
+    if any(row["style_guide"] for row in rows):
+        columns["follows the guide % [95%]"] = _guide_share
+    columns |= COLUMNS
+    if any(row["drifted"] for row in rows):
+        columns["drifted"] = drift_reasons
+    return columns
+
+
+def drift_reasons(row: dict[str, Any]) -> str:
+    """What the policy loses, with its figures; a dash where it has not drifted."""
+    reasons = row["drift_reasons"] or {}
+    return ", ".join(f"{readable(name)} {value:.2f}" for name, value in reasons.items()) or "–"
+
+
+def readable(name: str) -> str:
+    """A check's or a figure's name in words."""
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,9 @@ RESULTS = (
     Metric("distinct words", "distinct_1", 3),
     Metric("distinct word pairs", "distinct_2", 3),
     Metric("repeated 4-grams", "repetition", 3),
+    Metric("on topic", "on_topic", 3),
+    Metric("perplexity over initial's", "perplexity_ratio", 2),
+    Metric("cut by the token limit", "truncated", 3),
 )
 LABELS = (
     Metric("pairs", "n_pairs", 0),
@@ -80,10 +106,11 @@ Line = tuple[str, list[tuple[str, str]]]
 def terminal_table(summary: dict[str, Any]) -> Table:
     """The summary for ``rich.print``."""
     table = Table(title=f"{summary['experiment']}: {summary['model']}")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "policy" else "right")
+    columns = columns_for(summary["iterations"])
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("policy", "drifted") else "right")
     for row in summary["iterations"]:
-        table.add_row(*(cell(row) for cell in COLUMNS.values()))
+        table.add_row(*(cell(row) for cell in columns.values()))
     return table
 
 
@@ -114,6 +141,33 @@ def lines(metrics: tuple[Metric, ...], rows: list[dict[str, Any]]) -> list[Line]
         for metric in metrics
         if any(row.get(metric.key) is not None for row in rows)
     ]
+
+
+def guide_lines(rows: list[dict[str, Any]]) -> list[Line]:
+    """The share of answers that follow the whole guide, its changes, and each check's share, in percent or points."""
+    guides = [row["style_guide"] or {} for row in rows]
+    checks = {name: None for guide in guides for name in guide.get("checks", {})}
+    whole = [_percent(guide.get("share"), guide.get("ci")) for guide in guides]
+    changes = [
+        (title, [_percent(guide.get(key), guide.get(f"{key}_ci")) for guide in guides])
+        for title, key in (
+            ("… more than the initial model", "change_from_initial"),
+            ("… more than the seed policy", "change_from_seeding"),
+        )
+        if any(key in guide for guide in guides)
+    ]
+    each = [(readable(name), [_percent(guide.get("checks", {}).get(name)) for guide in guides]) for name in checks]
+    return [("follows the whole guide, %", whole), *changes, *each] if checks else []
+
+
+def _percent(share: float | None, interval: list[float] | None = None) -> tuple[str, str]:
+    percent = None if share is None else 100 * share
+    return number(percent, 1), _bounds(interval and [100 * bound for bound in interval], 1)
+
+
+def _guide_share(row: dict[str, Any]) -> str:
+    guide = row["style_guide"]
+    return _with_interval(100 * guide["share"], [100 * bound for bound in guide["ci"]]) if guide else "–"
 
 
 def _bounds(interval: list[float] | None, digits: int) -> str:

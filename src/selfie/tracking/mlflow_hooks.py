@@ -42,7 +42,7 @@ ARTIFACTS = {
     "html_report": "report.html",
     "progress_plot": "progress.html",
 }
-METRICS = ("evaluation", "labels", "diagnostics", "mt_bench")
+METRICS = ("evaluation", "labels", "diagnostics", "style_guide", "drift", "mt_bench")
 
 
 class MlflowHooks:

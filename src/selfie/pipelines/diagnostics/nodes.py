@@ -11,25 +11,30 @@ from selfie.diagnostics.diversity import distinct, repetition
 from selfie.diagnostics.drift import flips, kl_from_initial, rejudge
 from selfie.diagnostics.examples import flagged_pairs, pick_examples
 from selfie.diagnostics.lengths import length_bias
+from selfie.diagnostics.sanity import answers_under_initial, find_drift, score_under_initial
+from selfie.diagnostics.style_guide import Guide, guide_of, style_guide_shares
 from selfie.evaluation.annotate import Record
 from selfie.evaluation.label_audit import wrong_labels
 from selfie.judges.gold import gold_scorer
 from selfie.judges.support import beyond_bounds
 from selfie.models.checkpoint import Checkpoint
-from selfie.models.precision import Arithmetic
+from selfie.models.precision import Arithmetic, scoring_arithmetic
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
 from selfie.reporting.sections import section_of
 from selfie.runtime.random_seeds import derive_seed
 
 STEP_VERSIONS = {
     "rejudge_pairs": 1,
-    "diagnose_answers": 1,
-    "diagnose_seeds": 1,
-    "diagnose_iteration": 1,
+    "score_answers": 1,
+    "measure_style_guide": 1,
+    "diagnose_answers": 2,
+    "diagnose_seeds": 2,
+    "diagnose_iteration": 2,
+    "detect_drift": 1,
     "choose_examples": 1,
     "plot_labels": 1,
     "plot_lengths": 1,
-    "compose_section": 1,
+    "compose_section": 2,
 }
 
 ROUNDING = (
@@ -55,15 +60,32 @@ def rejudge_pairs(
     return rejudge(pairs, scored_responses, policy, parameters, beta, seed, Arithmetic(precision["scoring"]))
 
 
-def diagnose_answers(outputs: list[Record]) -> dict[str, Any]:
-    """Diversity of the answers to the evaluation prompts, which are the same for every policy."""
+def score_answers(
+    outputs: list[Record], initial_model: Checkpoint, batch_tokens: int, precision: str, seed: int
+) -> Dataset:
+    """The initial model's log-probs of the answers, after their own questions and after others."""
+    return score_under_initial(outputs, initial_model, batch_tokens, seed, scoring_arithmetic(precision, initial_model))
+
+
+def measure_style_guide(
+    outputs: list[Record], gold: str | None, samples: int, seed: int, **earlier: list[Record]
+) -> dict[str, Any]:
+    """The share of answers that follow the style guide, where there is one; ``earlier``: other policies' answers."""
+    guide = _guide(gold)
+    shares = guide and style_guide_shares(outputs, guide, earlier, samples, derive_seed(seed, "style guide"))
+    return {"style_guide": shares}
+
+
+def diagnose_answers(outputs: list[Record], answer_scores: Dataset) -> dict[str, Any]:
+    """Diversity and sense of the answers to the evaluation prompts, which are the same for every policy."""
     texts = [record["output"] for record in outputs]
-    return {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2), "repetition": repetition(texts)}
+    diversity = {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2), "repetition": repetition(texts)}
+    return {**diversity, **answers_under_initial(outputs, answer_scores)}
 
 
-def diagnose_seeds(pairs: Dataset, outputs: list[Record]) -> dict[str, Any]:
-    """The answers' diversity, and whether the human's labels follow the length."""
-    return {**diagnose_answers(outputs), **_length_bias(pairs)}
+def diagnose_seeds(pairs: Dataset, outputs: list[Record], answer_scores: Dataset) -> dict[str, Any]:
+    """The answers' diversity and sense, and whether the human's labels follow the length."""
+    return {**diagnose_answers(outputs, answer_scores), **_length_bias(pairs)}
 
 
 def diagnose_iteration(
@@ -72,20 +94,32 @@ def diagnose_iteration(
     rejudged_pairs: Dataset,
     precision: dict[str, Any],
     outputs: list[Record],
+    answer_scores: Dataset,
     gold: str | None,
     seed: int,
     support: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Diversity, length bias, drift, rounding; with a gold annotator the labels' calibration."""
+    """Diversity, sense, length bias, drift, rounding; with a gold annotator the labels' calibration."""
     outside = None if support is None else float(beyond_bounds(scored_responses, support).double().mean())
     return {
-        **diagnose_seeds(pairs, outputs),
+        **diagnose_seeds(pairs, outputs, answer_scores),
         **kl_from_initial(scored_responses),
         **flips(rejudged_pairs["next_margin"]),
         "outside_support": outside,
         **{name: precision[name] for name in ROUNDING},
         **_calibration(pairs, gold, seed),
     }
+
+
+def detect_drift(
+    evaluation: dict[str, Any],
+    style_guide: dict[str, Any],
+    diagnostics: dict[str, Any],
+    initial_diagnostics: dict[str, Any],
+) -> dict[str, Any]:
+    """Whether the policy wins with answers that make less sense than the initial model's."""
+    change = (style_guide["style_guide"] or {}).get("change_from_initial_ci")
+    return find_drift(diagnostics, initial_diagnostics, evaluation["win_rate_ci"], change)
 
 
 def choose_examples(pairs: Dataset, training_log: Dataset, gold: str | None) -> list[dict[str, Any]]:
@@ -110,11 +144,19 @@ def plot_lengths(pairs: Dataset) -> Figure:
 
 
 def compose_section(
-    outputs: list[Record], baseline_outputs: list[Record], annotations: list[Record], **shown: Any
+    outputs: list[Record],
+    baseline_outputs: list[Record],
+    annotations: list[Record],
+    gold: str | None,
+    **shown: Any,
 ) -> dict[str, Any]:
     """This namespace's part of the report; ``shown``: ``examples`` and figures."""
     examples = shown.pop("examples", [])
-    return section_of(outputs, baseline_outputs, annotations, examples, shown)
+    return section_of(outputs, baseline_outputs, annotations, examples, shown, _guide(gold))
+
+
+def _guide(gold: str | None) -> Guide | None:
+    return None if gold is None else guide_of(gold_scorer(gold))
 
 
 def _wrong(pairs: Dataset, gold: str | None) -> dict[int, bool]:

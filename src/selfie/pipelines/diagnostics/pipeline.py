@@ -5,21 +5,33 @@ from kedro.pipeline import Node, Pipeline
 from selfie.pipelines.diagnostics.nodes import (
     choose_examples,
     compose_section,
+    detect_drift,
     diagnose_answers,
     diagnose_iteration,
     diagnose_seeds,
+    measure_style_guide,
     plot_labels,
     plot_lengths,
     rejudge_pairs,
+    score_answers,
 )
 
-ANSWERS = {name: name for name in ("outputs", "baseline_outputs", "annotations")}
+ANSWERS = {name: name for name in ("outputs", "baseline_outputs", "annotations")} | {"gold": "params:gold"}
 
 
 def create_baseline() -> Pipeline:
     """The initial model has answers, but no labels."""
     return Pipeline(
-        [Node(diagnose_answers, inputs="outputs", outputs="diagnostics", name="diagnose_answers")], tags="diagnostics"
+        [
+            *_answers({}, initial_diagnostics="diagnostics"),
+            Node(
+                diagnose_answers,
+                inputs=["outputs", "answer_scores"],
+                outputs="diagnostics",
+                name="diagnose_answers",
+            ),
+        ],
+        tags="diagnostics",
     )
 
 
@@ -27,7 +39,13 @@ def create_seeding() -> Pipeline:
     """The human's labels, and the answers of the policy that was trained on them."""
     return Pipeline(
         [
-            Node(diagnose_seeds, inputs=["pairs", "outputs"], outputs="diagnostics", name="diagnose_seeds"),
+            *_answers({"initial": "baseline_outputs"}),
+            Node(
+                diagnose_seeds,
+                inputs=["pairs", "outputs", "answer_scores"],
+                outputs="diagnostics",
+                name="diagnose_seeds",
+            ),
             Node(plot_lengths, inputs="pairs", outputs="lengths_plot", name="plot_lengths"),
             Node(
                 compose_section,
@@ -45,6 +63,7 @@ def create_iteration(support: bool) -> Pipeline:
     bounds = ["support"] if support else []
     return Pipeline(
         [
+            *_answers({"initial": "baseline_outputs", "seeding": "seeding_outputs"}),
             Node(
                 rejudge_pairs,
                 inputs=[
@@ -67,6 +86,7 @@ def create_iteration(support: bool) -> Pipeline:
                     "rejudged_pairs",
                     "precision",
                     "outputs",
+                    "answer_scores",
                     "params:gold",
                     "params:seed",
                     *bounds,
@@ -101,3 +121,39 @@ def create_iteration(support: bool) -> Pipeline:
         ],
         tags="diagnostics",
     )
+
+
+def _answers(earlier: dict[str, str], initial_diagnostics: str = "initial_diagnostics") -> list[Node]:
+    """Do the answers follow the style guide, and do they make sense? ``earlier``: answers to compare with."""
+    return [
+        Node(
+            score_answers,
+            inputs=[
+                "outputs",
+                "initial_model",
+                "params:judging.batch_tokens",
+                "params:precision.scoring",
+                "params:seed",
+            ],
+            outputs="answer_scores",
+            name="score_answers",
+        ),
+        Node(
+            measure_style_guide,
+            inputs={
+                "outputs": "outputs",
+                "gold": "params:gold",
+                "samples": "params:evaluation.bootstrap_samples",
+                "seed": "params:seed",
+                **earlier,
+            },
+            outputs="style_guide",
+            name="measure_style_guide",
+        ),
+        Node(
+            detect_drift,
+            inputs=["evaluation", "style_guide", "diagnostics", initial_diagnostics],
+            outputs="drift",
+            name="detect_drift",
+        ),
+    ]

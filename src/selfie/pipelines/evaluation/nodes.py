@@ -34,7 +34,7 @@ from selfie.storage.annotation_cache import AnnotationCache
 from selfie.storage.shards import Shards
 
 STEP_VERSIONS = {
-    "generate_outputs": 1,
+    "generate_outputs": 2,
     "annotate_outputs": 1,
     "measure": 1,
     "rank": 1,
@@ -58,7 +58,8 @@ def generate_outputs(
 ) -> list[Record]:
     """One answer to each evaluation prompt, in AlpacaEval's format; every policy draws with the same seeds.
 
-    A conversation of several turns is the ``instruction`` as text, and beside it as ``messages``.
+    A conversation of several turns is the ``instruction`` as text, and beside it as ``messages``. Other tools pass over
+    what the format lacks: ``tokens``, ``response_ids`` and ``finish_reason`` as the engine gave them.
     """
     rows = sample_responses(
         policy,
@@ -80,6 +81,8 @@ def generate_outputs(
             "output": row["response"],
             "generator": name,
             "tokens": len(row["response_ids"]),
+            "response_ids": row["response_ids"],
+            "finish_reason": row["finish_reason"],
             **({"messages": row["messages"]} if len(row["messages"]) > 1 else {}),
         }
         for row in rows

@@ -10,10 +10,10 @@ from selfie.reporting.report import html_report, markdown_report
 from selfie.reporting.summary import policy_name, summary_of
 
 STEP_VERSIONS = {
-    "summarise": 1,
-    "plot_progress": 1,
-    "write_report": 1,
-    "write_html": 1,
+    "summarise": 2,
+    "plot_progress": 2,
+    "write_report": 2,
+    "write_html": 2,
 }
 
 
@@ -25,7 +25,14 @@ def summarise(
     metrics = {
         namespace: {
             name: value
-            for kind in ("heldout", "evaluation", "labels", "diagnostics")  # the training pairs' number wins
+            for kind in (
+                "heldout",
+                "evaluation",
+                "labels",
+                "diagnostics",
+                "style_guide",
+                "drift",
+            )  # the training pairs' number wins
             for name, value in results.get(f"{namespace}_{kind}", {}).items()
         }
         for namespace in namespaces
@@ -38,14 +45,14 @@ def plot_progress(summary: dict[str, Any]) -> Figure:
     return progress_figure(summary)
 
 
-def write_report(summary: dict[str, Any], **sections: dict[str, Any]) -> str:
+def write_report(summary: dict[str, Any], seed: int, **sections: dict[str, Any]) -> str:
     """The run as Markdown, with answers of the last policy beside the initial model's."""
-    return markdown_report(summary, _by_policy(sections))
+    return markdown_report(summary, _by_policy(sections), seed)
 
 
-def write_html(summary: dict[str, Any], **sections: dict[str, Any]) -> str:
+def write_html(summary: dict[str, Any], seed: int, **sections: dict[str, Any]) -> str:
     """The run on a page of its own, with all policies' answers; ``sections``: namespace → its part of the report."""
-    return html_report(summary, _by_policy(sections))
+    return html_report(summary, _by_policy(sections), seed)
 
 
 def _by_policy(sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,10 @@ def create_pipeline(namespaces: list[str], heldout: bool) -> Pipeline:
     tuned = [namespace for namespace in namespaces if namespace != "initial"]
     labels = {f"{namespace}_labels": f"{namespace}.labels" for namespace in tuned}
     judged = {f"{namespace}_heldout": f"{namespace}.heldout" for namespace in tuned if heldout}
-    sections = {namespace: f"{namespace}.section" for namespace in tuned}
+    found = {
+        f"{namespace}_{kind}": f"{namespace}.{kind}" for namespace in namespaces for kind in ("style_guide", "drift")
+    }
+    shown = {"summary": "summary", "seed": "params:seed", **{name: f"{name}.section" for name in tuned}}
     return Pipeline(
         [
             Node(
@@ -25,13 +28,14 @@ def create_pipeline(namespaces: list[str], heldout: bool) -> Pipeline:
                     **labels,
                     **diagnostics,
                     **judged,
+                    **found,
                 },
                 outputs="summary",
                 name="summarise",
             ),
             Node(plot_progress, inputs="summary", outputs="progress_plot", name="plot_progress"),
-            Node(write_report, inputs={"summary": "summary", **sections}, outputs="report", name="write_report"),
-            Node(write_html, inputs={"summary": "summary", **sections}, outputs="html_report", name="write_html"),
+            Node(write_report, inputs=shown, outputs="report", name="write_report"),
+            Node(write_html, inputs=shown, outputs="html_report", name="write_html"),
         ],
         tags="reporting",
     )

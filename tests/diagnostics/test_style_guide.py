@@ -1,0 +1,56 @@
+"""Shares of a style guide, by hand."""
+
+import pytest
+
+from selfie.diagnostics.style_guide import guide_of, style_guide_shares
+
+
+def guide(instruction: str, answer: str) -> dict[str, bool]:
+    return {"short": len(answer) <= 3, "asked": answer.startswith(instruction)}
+
+
+def answers(**texts: str) -> list[dict]:
+    return [{"instruction": instruction, "output": text} for instruction, text in texts.items()]
+
+
+NOW = answers(a="a", b="b", c="c", d="d far too long", e="x")
+BEFORE = answers(e="e", a="a is long", b="x", c="c", d="d long")
+
+
+def test_shares_by_hand():
+    """a, b and c pass both, d is too long, e is to another question: 3/5 whole, 4/5 on each check."""
+    shares = style_guide_shares(NOW, guide, {}, samples=100, seed=0)
+    assert shares["share"] == 0.6
+    assert shares["checks"] == {"short": 0.8, "asked": 0.8}
+    assert shares["ci"] == pytest.approx([0.2307, 0.8824], abs=1e-4)  # Wilson: (0.6 + 1.92/5 ± …) / (1 + 3.84/5)
+    assert set(shares) == {"share", "ci", "checks"}
+
+
+def test_changes_are_paired_by_instruction():
+    """Against BEFORE (c and e follow): a and b gained, c and d as before, e lost: (1 + 1 + 0 + 0 − 1) / 5."""
+    shares = style_guide_shares(NOW, guide, {"initial": BEFORE, "seeding": NOW}, samples=2000, seed=0)
+    assert shares["change_from_initial"] == pytest.approx(0.2)
+    low, high = shares["change_from_initial_ci"]
+    assert -0.6 <= low < 0 < high <= 0.8
+    assert (shares["change_from_seeding"], shares["change_from_seeding_ci"]) == (0.0, [0.0, 0.0])
+
+
+def test_a_sure_gain_has_an_interval_above_zero():
+    gained = {f"q{n}": f"q{n}" for n in range(30)}
+    lost = dict.fromkeys(gained, "no answer")
+    shares = style_guide_shares(answers(**gained), guide, {"initial": answers(**lost)}, samples=200, seed=0)
+    assert shares["change_from_initial_ci"] == [1.0, 1.0]
+
+
+def test_an_annotator_may_have_no_style_guide():
+    class Scorer:
+        def __call__(self, prompt: str, response: str) -> float:
+            return float(all(guide(prompt, response).values()))
+
+        def checks(self, prompt: str, response: str) -> dict[str, bool]:
+            return guide(prompt, response)
+
+    scorer = Scorer()
+    assert guide_of(scorer)("a", "a") == {"short": True, "asked": True}
+    assert guide_of(lambda prompt, response: 0.0) is None
+    assert guide_of(None) is None
