@@ -119,7 +119,7 @@ def generation(folder: str, prompts: int) -> Run:
     with watched() as run, tempfile.TemporaryDirectory(dir=folder) as workspace:
         asked = _rows(folder, "prompts", prompts).load()
         model = Checkpoint(f"{folder}/model")
-        responses = generate_responses(asked, model, Path(workspace), GENERATION, "auto", 128, seed=0)
+        responses = generate_responses(asked, model, model, Path(workspace), GENERATION, "auto", 128, seed=0)
         _rows(folder, "responses", prompts).save(responses)
     return run
 

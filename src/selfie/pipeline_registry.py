@@ -53,11 +53,7 @@ def create_baseline(options: PipelineOptions) -> Pipeline:
     """The initial model's answers, with which every policy's are compared."""
     base = evaluation.create_pipeline(previous=False) + diagnostics.create_baseline()
     base += heldout.create_baseline() if options.heldout else Pipeline([])
-    inputs = {"policy": "initial_model"}
-    if options.support and options.iterations:
-        base += generation.create_support() + judging.create_support()
-        inputs["prompts"] = "iteration_1.prompts"
-    inputs |= _outside(base)
+    inputs = _outside(base) | {"policy": "initial_model"}
     return Pipeline(base, namespace="initial", inputs=inputs, parameters=_shared_parameters(base))
 
 
@@ -103,9 +99,9 @@ def create_iteration(k: int, options: PipelineOptions) -> Pipeline:
     """Samples from policy k − 1, labels the pairs with its implicit reward (or another judge), and trains policy k."""
     return _in_namespace(
         generation.create_pipeline()
-        + judging.create_pipeline(options.judge_model, options.support)
+        + judging.create_pipeline(options.judge_model)
         + training.create_pipeline(options.replay)
-        + diagnostics.create_iteration(options.support),
+        + diagnostics.create_iteration(),
         options,
         namespace=f"iteration_{k}",
         previous=f"policy_{k - 1}",
@@ -145,7 +141,7 @@ def _outside(base: Pipeline) -> dict[str, str]:
     names = ("initial_model", "seed_preferences", "reward_model", "evaluation_prompts", "heldout_preferences")
     sources = {name: name for name in (*names, "mt_bench_questions", "annotation_cache", "judge_key")}
     sources |= {"baseline_outputs": "initial.outputs", "initial_scores": "initial.heldout_scores"}
-    sources |= {"human_pairs": "seeding.pairs", "support": "initial.support"}
+    sources |= {"human_pairs": "seeding.pairs"}
     sources |= {"seeding_outputs": "seeding.outputs", "initial_diagnostics": "initial.diagnostics"}
     return {name: source for name, source in sources.items() if name in base.inputs()}
 

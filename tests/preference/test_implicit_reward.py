@@ -118,3 +118,8 @@ def test_margin_weights_by_hand():
     """Margins 0, 1 and 5 have mean 2: weights 0, ½ and 2½. Where all are zero, nothing is known: even weights."""
     assert margin_weights(torch.tensor([0.0, 1.0, 5.0])).tolist() == [0.0, 0.5, 2.5]
     assert margin_weights(torch.zeros(3)).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_per_token_by_hand():
+    """Means −1 and −2 a token, times the mean length of 3."""
+    assert per_token(torch.tensor([-2.0, -8.0]), torch.tensor([2, 4])).tolist() == [-3.0, -6.0]

@@ -48,6 +48,9 @@ class GenerationParameters(_Strict):
     ]
     """Or the path of an :class:`selfie.generation.engine.OpenEngine`. ``auto``: vLLM where it is installed."""
     samples_per_prompt: Annotated[int, Field(ge=2, le=1000)]
+    initial_samples: Annotated[int, Field(ge=0)] = 0
+    """How many of them are the initial model's, the others the policy's. 0 as in the paper. Later policies' samples are
+    so alike that the judge can hardly tell them apart; beside the initial model's it can, and labels stay right."""
     temperature: PositiveFloat
     top_p: Annotated[float, Field(gt=0, le=1)]
     max_new_tokens: PositiveInt
@@ -82,8 +85,9 @@ class JudgingParameters(_Strict):
     """``implicit_reward``: of the policy, from its own log-probs (SPA). ``prompted_policy``: the policy's verdict on a
     question. ``reward_model``: the one in the catalog. ``gold``: the gold annotator, as an upper bound. Or the path
     of a :class:`selfie.judges.response_rewards.ResponseJudge`."""
-    length: Literal["summed", "neutral"] = "summed"
+    length: Literal["summed", "per_token", "neutral"] = "summed"
     """How ``implicit_reward`` counts length. ``summed``: the paper's; a sum can drift towards long responses.
+    ``per_token``: the mean over the response's tokens.
     ``neutral``: what length predicts of the reward is taken out; not where the labels themselves prefer a length. Look
     at the lengths of chosen and rejected."""
     weighting: Literal["even", "margin"] = "even"
@@ -91,8 +95,9 @@ class JudgingParameters(_Strict):
     are wrong often, where more labels are right the wider the margin (the report's reliability diagram shows it)."""
     support_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
     """A response whose length, repetition or log π_init per token lies beyond this percentile (in percent, on either
-    side) of the initial model's own responses is never chosen, and loses against any other. 0: every response may be
-    chosen, as in the paper. Above 0 it keeps the loop from learning what the judge overrates."""
+    side) of the initial model's own responses to the iteration's prompts takes no part in any pair. 0: every response
+    may, as in the paper. Above 0 it keeps the loop from learning what the judge overrates, and takes
+    ``generation.initial_samples``."""
     question: QuestionParameters | None = None
     """Needed by the judge ``prompted_policy``."""
     batch_tokens: PositiveInt
@@ -331,6 +336,15 @@ class Parameters(_Strict):
         for name, tokens in needs.items():
             if tokens >= self.max_length:
                 raise ValueError(f"{name}.max_new_tokens {tokens} leaves no room for a prompt in max_length")
+        return self
+
+    @model_validator(mode="after")
+    def _check_initial_samples(self) -> Self:
+        samples, initial = self.generation.samples_per_prompt, self.generation.initial_samples
+        if initial >= samples:
+            raise ValueError(f"generation.initial_samples {initial} leaves no sample of {samples} to the policy")
+        if self.judging.support_percentile and not initial:
+            raise ValueError("judging.support_percentile is set, but generation.initial_samples is 0")
         return self
 
     @model_validator(mode="after")

@@ -31,8 +31,6 @@ class PipelineOptions(BaseModel):
     """Whether there are held-out preferences to judge."""
     replay: bool = False
     """Whether the iterations train on the human's pairs too."""
-    support: bool = False
-    """Whether the initial model's support bounds what may be chosen."""
     reward_model: Literal["seeds", "none"] = "none"
     """``seeds``: the judge's reward model is trained on the seed pairs; ``none``: it is there."""
 
@@ -64,7 +62,6 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
         chosen: dict[str, Any] = {
             "judge_model": JUDGE_MODELS.get(parameters.judging.judge),
             "replay": parameters.training.replay > 0,
-            "support": parameters.judging.support_percentile > 0,
         }
         for name in ("iterations", "model_outputs"):
             if getattr(parameters, name) is not None:

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from selfie.errors import DataError
@@ -86,6 +86,27 @@ def sample_responses(
             return Dataset.from_list(rows)
 
         return in_shards(shards, draw, samples * len(fitting))
+
+
+def beside_one_another(parts: dict[str, Dataset]) -> Dataset:
+    """One table of several models' responses, a prompt's together; ``source`` names the model, ``sample`` counts on.
+
+    Args:
+        parts: name → what :func:`sample_responses` gave for the same prompts.
+    """
+    named = [part.add_column("source", [source] * len(part)) for source, part in parts.items()]
+    every = concatenate_datasets(named)
+    prompts = len({*named[0]["prompt_id"]})
+    firsts = np.cumsum([0, *map(len, named)])
+    rows = [first + np.arange(len(part)).reshape(prompts, -1) for first, part in zip(firsts, named, strict=False)]
+    together = every.select(np.hstack(rows).ravel())
+    samples = np.tile(np.arange(len(every) // prompts), prompts)
+    return together.remove_columns("sample").add_column("sample", samples)
+
+
+def sampled_by(responses: Dataset, source: str) -> Dataset:
+    """The responses of one of the models."""
+    return responses.select(np.flatnonzero(np.array(responses["source"][:]) == source))
 
 
 def _unanswered(

@@ -16,33 +16,40 @@ from selfie.storage.shards import Shards, in_shards
 logger = logging.getLogger(__name__)
 
 
-def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shards: Shards | None = None) -> Dataset:
+def build_pairs(
+    scored: Dataset,
+    rewards: Tensor,
+    weighting: str = "even",
+    outside: Tensor | None = None,
+    shards: Shards | None = None,
+) -> Dataset:
     """The best and the worst response of each prompt.
 
     Args:
         scored: rows of responses with ``policy_log_prob``, a prompt's rows together.
         rewards: the judge's, shape [rows].
         weighting: ``even``, or ``margin``: as wide as a pair's margin is beside the others.
+        outside: which responses take no part, boolean, shape [rows]; None: all do.
         shards: where the pairs are kept until all are there; without, they are made in memory.
 
     Returns:
         Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``)
         with the texts, the rewards, the ``margin``
         between them, the ``probability`` that chosen is the better one and the pair's ``weight`` in training. A prompt
-        whose samples are all identical, or whose highest reward is −∞, gives no pair.
+        whose samples are all identical, or of whose samples fewer than two take part, gives no pair.
 
     Raises:
         DataError: no prompt gives a pair.
     """
     rewards = rewards.double()  # from here to the stored columns: in fp32 a close call's margin can turn round
-    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards)), np.int64).reshape(-1, 2)
+    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards, outside)), np.int64).reshape(-1, 2)
     rows = every[every[:, 0] != every[:, 1]]
     if not len(rows):
-        problem = "every prompt's samples are identical, or all lie outside the initial model's support"
+        problem = "every prompt's samples are identical, or lie outside the initial model's support"
         raise DataError("responses", problem, "raise generation.temperature, or lower judging.support_percentile")
     if len(rows) < len(every):
         logger.warning(
-            "%d of %d prompts gave no pair: their samples are identical, or none may be chosen",
+            "%d of %d prompts gave no pair: their samples are identical or outside the support",
             len(every) - len(rows),
             len(every),
         )
@@ -72,14 +79,17 @@ def build_pairs(scored: Dataset, rewards: Tensor, weighting: str = "even", shard
     return in_shards(shards, pair, len(rows))
 
 
-def _best_and_worst(scored: Dataset, rewards: Tensor) -> Iterator[tuple[int, int]]:
+def _best_and_worst(scored: Dataset, rewards: Tensor, outside: Tensor | None) -> Iterator[tuple[int, int]]:
     """Each prompt's rows of the highest and the lowest reward; the same row twice where they make no pair."""
     responses = scored.select_columns(["prompt_id", "response_ids"])
-    numbered = enumerate(zip(responses, rewards.tolist(), strict=True))
+    left_out = torch.zeros(len(scored), dtype=torch.bool) if outside is None else outside
+    numbered = enumerate(zip(responses, rewards.tolist(), left_out.tolist(), strict=True))
     for _, group in groupby(numbered, key=lambda item: item[1][0]["prompt_id"]):
-        numbers, answered = zip(*group, strict=True)
-        samples, values = zip(*answered, strict=True)
+        every = list(group)
+        taking_part = [(number, row["response_ids"], reward) for number, (row, reward, left) in every if not left]
+        if len(taking_part) < 2:  # noqa: PLR2004
+            yield every[0][0], every[0][0]
+            continue
+        numbers, samples, values = zip(*taking_part, strict=True)
         best, worst = best_and_worst(torch.tensor(values, dtype=torch.float64))
-        if samples[best]["response_ids"] == samples[worst]["response_ids"] or values[best] == -torch.inf:
-            worst = best
-        yield numbers[best], numbers[worst]
+        yield numbers[best], numbers[worst if samples[best] != samples[worst] else best]

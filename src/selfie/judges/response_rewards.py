@@ -18,7 +18,7 @@ from selfie.judges.prompted_policy import VerdictPrompt, verdict_probabilities
 from selfie.judges.reward_model import reward_model_scores
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import scoring_arithmetic
-from selfie.preference.implicit_reward import implicit_reward, length_neutral
+from selfie.preference.implicit_reward import implicit_reward, length_neutral, per_token
 from selfie.storage.shards import Shards
 
 
@@ -90,6 +90,8 @@ def _implicit_reward(scored: Dataset, context: JudgeContext) -> Tensor:
     if context.parameters.length == "summed":
         return rewards
     lengths = np.fromiter(map(len, scored["response_ids"]), np.int64)
+    if context.parameters.length == "per_token":
+        return per_token(rewards, torch.from_numpy(lengths))
     samples = _samples(scored["prompt_id"])
     prompt = np.arange(len(samples)).repeat(samples)
     return length_neutral(rewards, torch.from_numpy(lengths), torch.from_numpy(prompt))

@@ -1,55 +1,32 @@
-"""The initial model's support: measured once on its own responses, then a bound for every judge."""
+"""The initial model's support: measured on its own responses to an iteration's prompts, a bound for every judge."""
 
-import logging
-from typing import Any
-
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from selfie.preference.support import (
-    STATISTICS,
-    outside_support,
-    response_statistics,
-    rewards_within_support,
-    support_bounds,
-)
-
-logger = logging.getLogger(__name__)
+from selfie.preference.support import outside_support, response_statistics, support_bounds
 
 
-def measure_bounds(responses: Dataset, initial_log_probs: np.ndarray, percentile: float) -> dict[str, Any]:
-    """Bounds of each statistic in the initial model's own responses.
+def measure_bounds(responses: Dataset, percentile: float) -> Tensor:
+    """Bounds of the statistics in the initial model's own responses, shape [2, statistics].
 
     Args:
-        responses: rows with ``response_ids``, sampled from the initial model.
-        initial_log_probs: of each, summed over its tokens.
+        responses: rows with ``response_ids`` and ``initial_log_prob``, sampled from the initial model.
         percentile: in percent, that lie beyond each bound.
-
-    Returns:
-        Statistic → [lowest, highest].
     """
-    statistics = response_statistics(responses["response_ids"][:], torch.from_numpy(initial_log_probs))
-    return dict(zip(STATISTICS, support_bounds(statistics, percentile).T.tolist(), strict=True))
+    return support_bounds(_statistics(responses), percentile)
 
 
-def beyond_bounds(scored: Dataset, bounds: dict[str, Any]) -> Tensor:
+def beyond_bounds(scored: Dataset, bounds: Tensor) -> Tensor:
     """Which responses are unlike the initial model's own; boolean, shape [rows].
 
     Args:
         scored: rows with ``response_ids`` and ``initial_log_prob``.
         bounds: from :func:`measure_bounds`.
     """
+    return outside_support(_statistics(scored), bounds)
+
+
+def _statistics(scored: Dataset) -> Tensor:
     log_probs = torch.tensor(scored["initial_log_prob"][:], dtype=torch.float64)
-    limits = torch.tensor([bounds[name] for name in STATISTICS], dtype=torch.float64)
-    return outside_support(response_statistics(scored["response_ids"][:], log_probs), limits.T)
-
-
-def keep_within(rewards: Tensor, scored: Dataset, bounds: dict[str, Any]) -> Tensor:
-    """The judge's rewards, with responses outside the support below all that are inside; shape [rows]."""
-    outside = beyond_bounds(scored, bounds)
-    if outside.any():
-        logger.info("%.1f%% of the responses are outside the initial model's support", 100 * outside.double().mean())
-    _, prompt = np.unique(scored["prompt_id"][:], return_inverse=True)
-    return rewards_within_support(rewards.double(), outside, torch.from_numpy(prompt))
+    return response_statistics(scored["response_ids"][:], log_probs)

@@ -16,6 +16,19 @@ def implicit_reward(policy_log_prob: Tensor, initial_log_prob: Tensor, beta: flo
     return beta * (policy_log_prob - initial_log_prob)
 
 
+def per_token(reward: Tensor, tokens: Tensor) -> Tensor:
+    """The mean reward of a response's tokens, times the mean length, so that margins keep their scale: r·L̄/|y|.
+
+    Shape [responses]. A sum over more tokens is larger in size, whatever they say.
+
+    Args:
+        reward: of each response, summed over its tokens.
+        tokens: its length |y|; their mean is L̄.
+    """
+    lengths = tokens.to(reward.dtype)
+    return reward * lengths.mean() / lengths
+
+
 def length_neutral(reward: Tensor, tokens: Tensor, prompt: Tensor) -> Tensor:
     """The reward without what length alone predicts of it: r − s·|y|, shape [responses].
 

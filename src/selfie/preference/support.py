@@ -3,7 +3,7 @@
 The implicit reward compares a policy with the initial model. The human's labels are about the initial model's own
 responses, so far from them the reward is a guess, and a policy that learns from it finds responses that it overrates
 (over-optimisation of a proxy reward: Gao et al., arXiv 2210.10760). In a loop that judges itself these are repetitive
-or ever longer ones. So a response unlike the initial model's is never chosen, and loses against one that is like them.
+or ever longer ones. So a response unlike the initial model's own takes no part in any pair.
 
 No feature here belongs to a task: any text has a length, repeats itself more or less, and is more or less likely.
 """
@@ -52,27 +52,3 @@ def support_bounds(statistics: Tensor, percentile: float) -> Tensor:
 def outside_support(statistics: Tensor, bounds: Tensor) -> Tensor:
     """Which responses have a statistic beyond its bounds; boolean, shape [responses]."""
     return ((statistics < bounds[0]) | (statistics > bounds[1])).any(dim=1)
-
-
-def rewards_within_support(rewards: Tensor, outside: Tensor, prompt: Tensor) -> Tensor:
-    """The rewards with every response outside lowered below those inside of the same prompt; shape [responses].
-
-    It comes to lie one standard deviation (of the inside rewards around their prompts' means) below the lowest of them,
-    or stays where it was if that is lower, so that a pair with it weighs like any other. A prompt all of whose
-    responses lie outside says nothing: its rewards become −∞.
-
-    Args:
-        rewards: of each response.
-        outside: from :func:`outside_support`.
-        prompt: numbers 0 … of the prompts, one a response.
-    """
-    prompts = int(prompt.max()) + 1
-    infinite = torch.full((prompts,), torch.inf, dtype=rewards.dtype)
-    lowest = infinite.scatter_reduce(0, prompt[~outside], rewards[~outside], "amin")
-    inside, group = rewards[~outside], prompt[~outside]
-    counts = torch.bincount(group, minlength=prompts)
-    means = torch.zeros(prompts, dtype=rewards.dtype).index_add(0, group, inside) / counts.clamp(min=1)
-    spread = (inside - means[group]).square().mean().sqrt() if len(inside) else 0.0
-    lowered = torch.minimum(rewards, lowest[prompt] - spread)
-    within = torch.where(outside, lowered, rewards)
-    return torch.where(lowest[prompt].isinf(), -torch.inf, within)

@@ -15,8 +15,9 @@ from selfie.diagnostics.sanity import answers_under_initial, find_drift, score_u
 from selfie.diagnostics.style_guide import Guide, guide_of, style_guide_shares
 from selfie.evaluation.annotate import Record
 from selfie.evaluation.label_audit import wrong_labels
+from selfie.generation.sampling import sampled_by
 from selfie.judges.gold import gold_scorer
-from selfie.judges.support import beyond_bounds
+from selfie.judges.support import beyond_bounds, measure_bounds
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic, scoring_arithmetic
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
@@ -96,14 +97,18 @@ def diagnose_iteration(
     outputs: list[Record],
     answer_scores: Dataset,
     gold: str | None,
+    support_percentile: float,
     seed: int,
-    support: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Diversity, sense, length bias, drift, rounding; with a gold annotator the labels' calibration."""
-    outside = None if support is None else float(beyond_bounds(scored_responses, support).double().mean())
+    own = sampled_by(scored_responses, "policy")
+    outside = None
+    if support_percentile:
+        bounds = measure_bounds(sampled_by(scored_responses, "initial"), support_percentile)
+        outside = float(beyond_bounds(own, bounds).double().mean())
     return {
         **diagnose_seeds(pairs, outputs, answer_scores),
-        **kl_from_initial(scored_responses),
+        **kl_from_initial(own),
         **flips(rejudged_pairs["next_margin"]),
         "outside_support": outside,
         **{name: precision[name] for name in ROUNDING},

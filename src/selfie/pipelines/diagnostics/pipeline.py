@@ -58,9 +58,8 @@ def create_seeding() -> Pipeline:
     )
 
 
-def create_iteration(support: bool) -> Pipeline:
+def create_iteration() -> Pipeline:
     """The previous policy's labels, judged again by the policy that was trained on them."""
-    bounds = ["support"] if support else []
     return Pipeline(
         [
             *_answers({"initial": "baseline_outputs", "seeding": "seeding_outputs"}),
@@ -88,8 +87,8 @@ def create_iteration(support: bool) -> Pipeline:
                     "outputs",
                     "answer_scores",
                     "params:gold",
+                    "params:judging.support_percentile",
                     "params:seed",
-                    *bounds,
                 ],
                 outputs="diagnostics",
                 name="diagnose_iteration",

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from selfie.config.parameters import GenerationParameters
 from selfie.generation.engine import Sampling
-from selfie.generation.sampling import sample_responses
+from selfie.generation.sampling import beside_one_another, sample_responses
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import sampling_arithmetic
 from selfie.runtime.random_seeds import derive_seed
@@ -15,8 +15,7 @@ from selfie.storage.shards import Shards
 
 STEP_VERSIONS = {
     "split_prompts": 1,
-    "generate_responses": 1,
-    "sample_support": 1,
+    "generate_responses": 2,
 }
 
 
@@ -38,21 +37,6 @@ def split_prompts(prompts: Dataset, prompts_per_iteration: list[int], seed: int,
 def generate_responses(
     prompts: Dataset,
     previous_policy: Checkpoint,
-    workspace: Path,
-    parameters: GenerationParameters,
-    precision: str,
-    max_length: int,
-    seed: int,
-) -> Dataset:
-    """Several responses of the previous policy to each prompt, as the very token ids that were sampled."""
-    iteration = prompts[0]["iteration"]
-    samples, purpose = parameters.samples_per_prompt, f"iteration_{iteration}"
-    responses = _sample(previous_policy, prompts, samples, parameters, precision, max_length, purpose, seed, workspace)
-    return responses.add_column("iteration", np.full(len(responses), iteration))
-
-
-def sample_support(
-    prompts: Dataset,
     initial_model: Checkpoint,
     workspace: Path,
     parameters: GenerationParameters,
@@ -60,31 +44,28 @@ def sample_support(
     max_length: int,
     seed: int,
 ) -> Dataset:
-    """One response of the initial model to each prompt: what it says by itself."""
-    return _sample(initial_model, prompts, 1, parameters, precision, max_length, "support", seed, workspace)
-
-
-def _sample(
-    model: Checkpoint,
-    prompts: Dataset,
-    samples: int,
-    parameters: GenerationParameters,
-    precision: str,
-    max_length: int,
-    purpose: str,
-    seed: int,
-    workspace: Path,
-) -> Dataset:
-    return sample_responses(
-        model,
-        prompts,
-        samples,
-        Sampling(parameters.temperature, parameters.top_p, parameters.max_new_tokens),
-        engine=parameters.engine,
-        batch_tokens=parameters.batch_tokens,
-        max_length=max_length,
-        purpose=purpose,
-        seed=seed,
-        shards=Shards(workspace, parameters.shard_rows),
-        arithmetic=sampling_arithmetic(precision, model),
-    )
+    """Several responses to each prompt, as the very token ids that were sampled; ``source`` says by which model."""
+    iteration = prompts[0]["iteration"]
+    shards = Shards(workspace, parameters.shard_rows)
+    initial_samples = parameters.initial_samples
+    counts = {"policy": parameters.samples_per_prompt - initial_samples, "initial": initial_samples}
+    models = {"policy": previous_policy, "initial": initial_model}
+    parts = {
+        source: sample_responses(
+            models[source],
+            prompts,
+            count,
+            Sampling(parameters.temperature, parameters.top_p, parameters.max_new_tokens),
+            engine=parameters.engine,
+            batch_tokens=parameters.batch_tokens,
+            max_length=max_length,
+            purpose=f"iteration_{iteration}" if source == "policy" else f"iteration_{iteration}_{source}",
+            seed=seed,
+            shards=shards if source == "policy" else shards.within(source),
+            arithmetic=sampling_arithmetic(precision, models[source]),
+        )
+        for source, count in counts.items()
+        if count
+    }
+    responses = beside_one_another(parts)
+    return responses.add_column("iteration", np.full(len(responses), iteration))

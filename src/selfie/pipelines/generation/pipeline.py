@@ -4,7 +4,7 @@ from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.generation.nodes import generate_responses, sample_support, split_prompts
+from selfie.pipelines.generation.nodes import generate_responses, split_prompts
 
 
 def create_split(iterations: int) -> Pipeline:
@@ -24,29 +24,6 @@ def create_split(iterations: int) -> Pipeline:
     )
 
 
-def create_support() -> Pipeline:
-    """The initial model's own responses."""
-    return Pipeline(
-        [
-            Node(
-                sample_support,
-                inputs=[
-                    "prompts",
-                    "policy",
-                    "workspace",
-                    "params:generation",
-                    "params:precision.sampling",
-                    "params:max_length",
-                    "params:seed",
-                ],
-                outputs="responses",
-                name="sample_support",
-            )
-        ],
-        tags="generation",
-    )
-
-
 def create_pipeline() -> Pipeline:
     """Samples from the previous policy."""
     return Pipeline(
@@ -56,6 +33,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "prompts",
                     "previous_policy",
+                    "initial_model",
                     "workspace",
                     "params:generation",
                     "params:precision.sampling",

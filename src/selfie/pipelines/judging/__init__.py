@@ -1,3 +1,3 @@
-from selfie.pipelines.judging.pipeline import create_pipeline, create_support
+from selfie.pipelines.judging.pipeline import create_pipeline
 
-__all__ = ["create_pipeline", "create_support"]
+__all__ = ["create_pipeline"]

@@ -6,31 +6,21 @@ from typing import Any
 from datasets import Dataset
 
 from selfie.config.parameters import JudgingParameters
+from selfie.generation.sampling import sampled_by
 from selfie.judges.label_agreement import measure_agreement, measure_sampling
 from selfie.judges.preference_pairs import build_pairs
 from selfie.judges.response_rewards import response_rewards
-from selfie.judges.support import keep_within, measure_bounds
+from selfie.judges.support import beyond_bounds, measure_bounds
 from selfie.models.checkpoint import Checkpoint
-from selfie.models.precision import Arithmetic, sampling_arithmetic, scoring_arithmetic, scoring_candidates
+from selfie.models.precision import Arithmetic, sampling_arithmetic, scoring_candidates
 from selfie.scoring.log_probs import score
 from selfie.storage.shards import Shards
 
 STEP_VERSIONS = {
-    "measure_precision": 1,
+    "measure_precision": 2,
     "score_responses": 1,
-    "judge_responses": 1,
-    "measure_support": 1,
+    "judge_responses": 2,
 }
-
-
-def measure_support(
-    responses: Dataset, initial_model: Checkpoint, precision: str, batch_tokens: int, percentile: float
-) -> dict[str, Any]:
-    """How long, repetitive and likely the initial model's own responses are."""
-    arithmetic = scoring_arithmetic(precision, initial_model)
-    rows = responses["prompt_ids"], responses["response_ids"]
-    log_probs = score(initial_model, *rows, batch_tokens, "initial", arithmetic=arithmetic)
-    return measure_bounds(responses, log_probs, percentile)
 
 
 def measure_precision(
@@ -46,7 +36,7 @@ def measure_precision(
     sampled_in = sampling_arithmetic(sampling, previous_policy)
     return {
         **measure_agreement(responses, *models, candidates, batch_tokens),
-        **measure_sampling(responses, *models, sampled_in, batch_tokens),
+        **measure_sampling(sampled_by(responses, "policy"), *models, sampled_in, batch_tokens),
     }
 
 
@@ -78,11 +68,12 @@ def judge_responses(
     beta: float,
     gold: str | None,
     judge_model: Checkpoint | None = None,
-    support: dict[str, Any] | None = None,
 ) -> Dataset:
-    """The best and the worst response of each prompt, by the judge's reward; none outside the support is chosen."""
+    """The best and the worst response of each prompt, by the judge's reward, without those outside the support."""
     shards = Shards(workspace, parameters.shard_rows)
     rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards, precision)
-    if support is not None:
-        rewards = keep_within(rewards, scored, support)
-    return build_pairs(scored, rewards, parameters.weighting, shards.within("pairs"))
+    outside = None
+    if parameters.support_percentile:
+        bounds = measure_bounds(sampled_by(scored, "initial"), parameters.support_percentile)
+        outside = beyond_bounds(scored, bounds)
+    return build_pairs(scored, rewards, parameters.weighting, outside, shards.within("pairs"))

@@ -2,34 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.judging.nodes import judge_responses, measure_precision, measure_support, score_responses
+from selfie.pipelines.judging.nodes import judge_responses, measure_precision, score_responses
 
 
-def create_support() -> Pipeline:
-    """Where the judge may be trusted: what the initial model itself says to the first iteration's prompts."""
-    return Pipeline(
-        [
-            Node(
-                measure_support,
-                inputs=[
-                    "responses",
-                    "policy",
-                    "params:precision.scoring",
-                    "params:judging.batch_tokens",
-                    "params:judging.support_percentile",
-                ],
-                outputs="support",
-                name="measure_support",
-            )
-        ],
-        tags="judging",
-    )
-
-
-def create_pipeline(judge_model: str | None, support: bool) -> Pipeline:
+def create_pipeline(judge_model: str | None) -> Pipeline:
     """Direct preference judgment of the previous policy against the initial model, or the verdict of a judge model."""
-    optional = {"judge_model": judge_model} if judge_model else {}
-    optional |= {"support": "support"} if support else {}
+    asked = [judge_model] if judge_model else []
     return Pipeline(
         [
             Node(
@@ -61,15 +39,15 @@ def create_pipeline(judge_model: str | None, support: bool) -> Pipeline:
             ),
             Node(
                 judge_responses,
-                inputs={
-                    "scored": "scored_responses",
-                    "workspace": "workspace",
-                    "parameters": "params:judging",
-                    "precision": "params:precision.scoring",
-                    "beta": "params:beta",
-                    "gold": "params:gold",
-                    **optional,
-                },
+                inputs=[
+                    "scored_responses",
+                    "workspace",
+                    "params:judging",
+                    "params:precision.scoring",
+                    "params:beta",
+                    "params:gold",
+                    *asked,
+                ],
                 outputs="pairs",
                 name="judge_responses",
             ),
