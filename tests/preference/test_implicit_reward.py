@@ -13,6 +13,7 @@ from selfie.preference.implicit_reward import (
     implicit_reward,
     length_neutral,
     margin_weights,
+    per_token,
     preference_probability,
 )
 
