@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 PORT ?= 5000
 VIZ_PORT ?= 4141
+# Two processes, each with whole files of tests, since a file's tests share what is slow to make.
+IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -44,13 +46,13 @@ check: install
 	$(BIN)/lint-imports
 
 test: check  ## lint, types, imports, unit and integration tests: what CI runs
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not nightly"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(IN_PARALLEL) -m "not nightly"
 
 test-unit: install  ## the unit tests alone: each part of its own
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m unit
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(IN_PARALLEL) -m unit
 
 test-all: check  ## all tests, the nightly ones too: killed runs, whole benchmarks, every bad input
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(IN_PARALLEL)
 
 chaos: install  ## kill whole runs of the world 30 times, compare with uninterrupted ones: about 10 minutes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos.py

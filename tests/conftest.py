@@ -1,5 +1,6 @@
 """A tiny real model, so that whatever can run for real does."""
 
+import gc
 import json
 import os
 import shutil
@@ -16,13 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import settings
+from mlflow import MlflowClient
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from layers import layer_of
+from runs import PROJECT, made_once, run, write_to
 from selfie.models.checkpoint import Checkpoint
 from selfie.synthetic.language import all_prompts, make_tokenizer
 
-PROJECT = Path(__file__).parents[1]
 CATALOG = """
 seed_preferences:
   type: selfie.datasets.PreferenceDataset
@@ -51,9 +53,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with its layer."""
+    """Marks each test with its layer. The slow ones come first, so that several processes end at the same time."""
     for item in items:
         item.add_marker(layer_of(item.nodeid.removeprefix("tests/")))
+    items.sort(key=lambda item: item.get_closest_marker("unit") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage, of which every stage has one, looks through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +143,34 @@ def own_project(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Check
         rows = [json.dumps({"prompt": next(prompts), **rest}) for _ in range(count)]
         (raw / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.fixture
+def own_copy(own_project: Path, tmp_path: Path) -> Path:
+    """A copy of the user's own that may be changed."""
+    folder = Path(shutil.copytree(own_project, tmp_path / "project"))
+    shape = folder / "conf/mine/globals.yml"
+    shape.write_text(shape.read_text().replace(str(own_project), str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's, for tests to copy: it takes seconds to make one."""
+    folder = made_once(tmp_path_factory, "database", lambda folder: MlflowClient(f"sqlite:///{folder}/mlflow.db"))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """What a whole run in ``conf/test`` left, MLflow's database too, for tests to read, or to copy and change."""
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            write_to(folder, patch, empty_database)
+            run()
+
+    return made_once(tmp_path_factory, "finished_run", make)
 
 
 @pytest.fixture

@@ -14,41 +14,19 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from rich.console import Console
 
-from selfie.app.runner import ContinuingRunner
+from runs import PROJECT, run, write_to
 from selfie.app.status import status_table
 from selfie.storage import rows
 from selfie.storage.commit import verify
 from selfie.training import trainer
 
-PROJECT = Path(__file__).parents[1]
-EXECUTED = "Running node"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A whole run's data."""
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SELFIE_DATA", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        go_on()
-    return folder
-
 
 @pytest.fixture
-def data(finished: Path, tmp_path: Path, monkeypatch) -> Path:
-    """A copy of it that may be changed."""
-    shutil.copytree(finished, tmp_path / "data")
-    monkeypatch.setenv("SELFIE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow.db")
+def data(finished_run: Path, empty_database: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A whole run's data, a copy that may be changed."""
+    shutil.copytree(finished_run, tmp_path / "data")
+    write_to(tmp_path / "data", monkeypatch, empty_database)
     return tmp_path / "data"
-
-
-def go_on(*names: str, **parameters) -> None:
-    """What ``kedro run --env test`` does, without the command line."""
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
-        session.run(pipeline_names=list(names) or None, runner=ContinuingRunner())
 
 
 @pytest.fixture
@@ -89,7 +67,7 @@ def row(table: str, namespace: str, stage: str) -> str:
 
 def test_a_finished_run_has_nothing_to_do(data: Path, executed):
     before = snapshot(data)
-    go_on()
+    run()
     assert executed() == {}
     assert snapshot(data) == before
     table = status()
@@ -104,33 +82,33 @@ def test_a_changed_parameter_repeats_what_takes_it(data: Path, executed):
     assert "evaluation.bootstrap_samples was 200, is 100" in row(status(**changed), "seeding", "evaluation")
     assert "done" in row(status(**changed), "iteration_2", "training")
     assert "initial.evaluation will be made anew" in row(status(**changed), "–", "reporting")
-    go_on(**changed)
+    run(**changed)
     ran = executed()
     assert ran["iteration_2.measure"] == "evaluation.bootstrap_samples was 200, is 100"
     assert "evaluation has changed" in ran["summarise"]
     assert not any("train_policy" in name or "score" in name for name in ran)
     assert weights(data) == before
-    go_on(**changed)
+    run(**changed)
     assert executed() == {}
 
 
 def test_another_annotator_reads_the_answers_that_are_there(data: Path, executed):
     """Only what reads the parameter runs: nothing is sampled again."""
-    go_on(evaluation={"annotator": "none"})
+    run(evaluation={"annotator": "none"})
     ran = executed()
     assert ran["seeding.annotate_outputs"] == "evaluation.annotator was gold, is none"
     assert not any("generate" in name or "train" in name for name in ran)
 
 
 def test_how_often_checkpoints_are_written_makes_nothing_stale(data: Path, executed):
-    go_on(training={"checkpoint_steps": 3}, seeding={"checkpoint_steps": 1})
+    run(training={"checkpoint_steps": 3}, seeding={"checkpoint_steps": 1})
     assert executed() == {}
 
 
 def test_one_more_prompt_plan_leaves_finished_iterations_alone(data: Path, executed):
     """split_prompts runs again; iteration 1 gets the same prompts as before and stays fresh."""
     before = weights(data)
-    go_on(prompts_per_iteration=[32, 40])
+    run(prompts_per_iteration=[32, 40])
     ran = executed()
     assert ran["iteration_2.generate_responses"] == "iteration_2.prompts has changed"
     assert not any(name.startswith(("iteration_1", "seeding")) for name in ran)
@@ -142,7 +120,7 @@ def test_a_lost_artefact_is_made_again_and_what_follows_stays_fresh(data: Path, 
     """The same bytes come again, so nothing after them has to run."""
     shutil.rmtree(data / "05_model_input/test/iteration_1/pairs")
     assert "missing" in row(status(), "iteration_1", "judging") or "partial" in row(status(), "iteration_1", "judging")
-    go_on()
+    run()
     assert executed() == {"iteration_1.judge_responses": "iteration_1.pairs is not there"}
 
 
@@ -153,7 +131,7 @@ def test_an_artefact_of_unknown_origin_is_made_again(data: Path, executed):
     labels = data / "08_reporting/test/iteration_2/labels.json"
     commit_file(labels, lambda new: new.write_text("{}") and None)
     assert "nothing is recorded of how iteration_2.labels was made" in row(status(), "iteration_2", "evaluation")
-    go_on()
+    run()
     assert set(executed()) == {"iteration_2.audit_pairs"}
     assert labels.read_text() != "{}"
 
@@ -168,25 +146,27 @@ def test_loop_and_external_outputs_share_a_leaderboard(data: Path, executed, tmp
         return str(tmp_path / f"{name}.json")
 
     for name in ("first", "second"):
-        go_on("evaluate_outputs", model_outputs=external_outputs(name))
+        run("evaluate_outputs", model_outputs=external_outputs(name))
         assert "external.rank" in executed()
         assert "stale" not in status()
-        go_on()
+        run()
         assert executed() == {}
-    go_on("reporting", "evaluation", evaluation={"bootstrap_samples": 100})
+    run("reporting", "evaluation", evaluation={"bootstrap_samples": 100})
     assert "rank" not in executed()
     (data / "07_model_output/test/iteration_2/annotations.json").unlink()
-    go_on()
+    run()
     assert "iteration_2.annotate_outputs" in executed()
-    go_on("evaluate_outputs", model_outputs=external_outputs("second"))
+    run("evaluate_outputs", model_outputs=external_outputs("second"))
     assert executed() == {}
     board = (data / "08_reporting/test/leaderboard.csv").read_text()
     assert all(f"\n{name}," in board for name in ("first", "second", "policy_0", "policy_1", "policy_2"))
 
 
-def test_runs_that_start_at_once_make_what_they_share_once(tmp_path: Path):
+def test_runs_that_start_at_once_make_what_they_share_once(tmp_path: Path, empty_database: Path):
     """Two processes, two experiments, one language and one initial model: the one waits for the other."""
     start = multiprocessing.get_context("fork").Barrier(2)
+    for name in ("one", "two"):
+        shutil.copy(empty_database, tmp_path / f"{name}.db")
 
     def prepare(name: str) -> None:
         os.environ |= {"SELFIE_DATA": str(tmp_path), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/{name}.db"}
@@ -194,7 +174,7 @@ def test_runs_that_start_at_once_make_what_they_share_once(tmp_path: Path):
             logging.getLogger(logger).setLevel(logging.INFO)
             logging.getLogger(logger).addHandler(logging.FileHandler(tmp_path / f"{name}.log"))
         start.wait(60)
-        go_on("preparation", experiment=name)
+        run("preparation", experiment=name)
 
     children = [multiprocessing.get_context("fork").Process(target=prepare, args=(name,)) for name in ("one", "two")]
     for child in children:
@@ -211,17 +191,17 @@ def test_runs_that_start_at_once_make_what_they_share_once(tmp_path: Path):
 
 
 def test_fresh_repeats_everything_that_was_asked_for(data: Path, executed, monkeypatch):
-    from selfie.cli import run
+    from selfie.cli import run as command
 
     monkeypatch.chdir(PROJECT)
     bootstrap_project(PROJECT)
     before = (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes()
-    result = CliRunner().invoke(run, ["--env", "test", "--pipelines", "judging", "--fresh"], catch_exceptions=False)
+    result = CliRunner().invoke(command, ["--env", "test", "--pipelines", "judging", "--fresh"], catch_exceptions=False)
     assert result.exit_code == 0
     steps = ("measure_precision", "score_responses", "judge_responses")
     assert set(executed()) == {f"iteration_{k}.{step}" for k in (1, 2) for step in steps}
     assert (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes() == before
-    result = CliRunner().invoke(run, ["--env", "test"], catch_exceptions=False)
+    result = CliRunner().invoke(command, ["--env", "test"], catch_exceptions=False)
     assert executed() == {}
 
 
@@ -249,7 +229,7 @@ def test_status_knows_what_is_half_done(data: Path, monkeypatch):
 
     monkeypatch.setattr(rows, "commit_folder", dying)
     with pytest.raises(KeyboardInterrupt):
-        go_on("judging")
+        run("judging")
     line = row(status(), "iteration_1", "judging")
     assert "partial" in line
     assert "1/4 shards" in line
@@ -274,11 +254,11 @@ def test_superseded_checkpoints_are_kept_until_the_training_is_done(data: Path, 
         for dies, learning_rate in (("after", 1e-4), ("before", 3e-4)):
             patch.setenv("DIES", dies)
             with pytest.raises(KeyboardInterrupt):
-                go_on("training", training={"learning_rate": learning_rate})
+                run("training", training={"learning_rate": learning_rate})
     assert "unfinished work from other inputs is kept until this is done: 2/4 optimiser steps, " in caplog.text
     assert "superseded, kept: 2/4 optimiser steps, " in " ".join(status(training={"learning_rate": 3e-4}).split())
     assert "partial 2/4 optimiser steps" in row(status(training={"learning_rate": 1e-4}), "iteration_1", "training")
-    go_on("training", training={"learning_rate": 1e-4})
+    run("training", training={"learning_rate": 1e-4})
     assert "training goes on from checkpoint-2" in caplog.text
     assert not scratch.exists()
 
@@ -294,6 +274,6 @@ def test_a_finished_training_leaves_anothers_checkpoints(data: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "seal_checkpoint", die)
         with pytest.raises(KeyboardInterrupt):
-            go_on("training", training={"learning_rate": 1e-4})
-    go_on()
+            run("training", training={"learning_rate": 1e-4})
+    run()
     assert "partial 2/4 optimiser steps" in row(status(training={"learning_rate": 1e-4}), "iteration_1", "training")

@@ -1,17 +1,8 @@
 """The project as its users run it: a whole run in ``conf/test``, its parts alone, and every environment's catalog."""
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from contextlib import suppress
-from http import HTTPStatus
-from pathlib import Path
-from urllib.request import urlopen
+import shutil
 
 import mlflow
 import numpy as np
@@ -20,27 +11,18 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from mlflow_server import MlflowServer
+from runs import PROJECT, run, write_to
 from selfie.errors import ConfigurationError, DataError, ModelError
 from selfie.synthetic.language import gold_reward
 
-PROJECT = Path(__file__).parents[1]
-
-
-def run(env, *names, **parameters):
-    """What ``kedro run --env ENV --pipelines NAMES --params PARAMETERS`` does."""
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env=env, runtime_params=parameters) as session:
-        return session.run(pipeline_names=list(names) or None)
-
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    """The whole loop, once; yields the folder that it wrote to."""
-    folder = tmp_path_factory.mktemp("run")
+def whole_run(finished_run, empty_database, tmp_path_factory):
+    """A copy of the finished run; yields the folder, to which further runs write."""
+    folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("run") / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SELFIE_DATA", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        run("test")
+        write_to(folder, patch, empty_database)
         yield folder
 
 
@@ -221,39 +203,22 @@ def test_kedro_viz_shows_layers_and_previews(whole_run, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tracking_server(tmp_path_factory):
+def tracking_server(tmp_path_factory, empty_database):
     """A real MLflow server; yields its URL."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "files"),
-    ]
-    log = (folder / "log").open("w")
-    server = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(120):
-            time.sleep(0.5)
-            with suppress(OSError), urlopen(f"{url}/health") as answer:
-                if answer.status == HTTPStatus.OK:
-                    break
-        else:
-            pytest.fail((folder / "log").read_text())
-        yield url
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+    server = MlflowServer(tmp_path_factory.mktemp("server"), empty_database)
+    server.start()
+    yield server.url
+    server.kill()
 
 
-def test_a_tracking_server_receives_runs_and_artifacts(whole_run, tracking_server, monkeypatch):
+def test_an_iteration_runs_alone_and_repeats_the_result(whole_run, tracking_server, monkeypatch):
+    """From what is persisted, with the same seed, it gives the same bytes again; a tracking server receives them."""
+    weights = whole_run / "06_models/test/policy_2/model.safetensors"
+    labels = whole_run / "08_reporting/test/iteration_2/labels.json"
+    before = weights.read_bytes(), labels.read_text()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)
-    run("test", "iteration_2", "reporting")
+    run("iteration_2", "reporting", fresh=True)
+    assert (weights.read_bytes(), labels.read_text()) == before
     client = mlflow.MlflowClient(tracking_uri=tracking_server)
     experiment = client.get_experiment_by_name("test")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
@@ -264,20 +229,10 @@ def test_a_tracking_server_receives_runs_and_artifacts(whole_run, tracking_serve
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
 
 
-def test_a_stage_and_an_iteration_run_alone_and_repeat_the_result(whole_run):
-    """From what is persisted, with the same seed, judging and training give the same bytes again."""
-    weights = whole_run / "06_models/test/policy_2/model.safetensors"
-    labels = whole_run / "08_reporting/test/iteration_2/labels.json"
-    before = weights.read_bytes(), labels.read_text()
-    run("test", "judging")
-    run("test", "iteration_2", "reporting")
-    assert (weights.read_bytes(), labels.read_text()) == before
-
-
 @pytest.fixture(scope="module")
 def replaying(whole_run):
     """One iteration of the method selfie, in the language of the whole run; yields the folder that it wrote to."""
-    run("test", "loop", method="selfie", iterations=1)
+    run("loop", method="selfie", iterations=1)
     return whole_run
 
 
@@ -338,7 +293,7 @@ def test_a_reward_model_is_trained_and_judges(whole_run):
     from selfie.judges.reward_model import reward_model_scores
     from selfie.models.checkpoint import Checkpoint
 
-    run("test", "loop", method="reward_model", iterations=1)
+    run("loop", method="reward_model", iterations=1)
     model = Checkpoint(str(whole_run / "06_models/test_reward_model/reward_model"))
     pairs = stored(whole_run, "05_model_input/test_reward_model/iteration_1/pairs")
     rewards = {}
@@ -368,7 +323,7 @@ def test_a_reward_model_is_trained_and_judges(whole_run):
 def test_bad_parameters_stop_the_run_before_anything_is_written(whole_run, parameters, error, words):
     before = snapshot(whole_run)
     with pytest.raises(error, match=words):
-        run("test", "generation", **parameters)
+        run("generation", **parameters)
     assert snapshot(whole_run) == before
 
 
@@ -376,15 +331,14 @@ def test_a_missing_model_names_folder_and_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("SELFIE_DATA", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(ModelError, match=r"smollm2-135m-instruct.*does not exist"):
-        run("base", "seeding")
+        run("seeding", env="base")
     assert not any(tmp_path.iterdir())
 
 
-def test_seeds_are_made_in_a_fresh_clone(tmp_path, monkeypatch):
+def test_seeds_are_made_in_a_fresh_clone(tmp_path, monkeypatch, empty_database):
     """`make seeds` where no model is there yet: the preparation of `globals.yml` makes it first."""
-    monkeypatch.setenv("SELFIE_DATA", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    run("test", "seed_labelling")
+    write_to(tmp_path, monkeypatch, empty_database)
+    run("seed_labelling")
     lines = (tmp_path / "01_raw/test/seed_0/labelled_seeds.jsonl").read_text().splitlines()
     pairs = [json.loads(line) for line in lines]
     assert 0 < len(pairs) <= 16

@@ -15,23 +15,15 @@ from kedro.framework.startup import bootstrap_project
 
 from judge_models import save_judge
 from judge_server import JudgeServer, Reply, longer_wins
-from selfie.app.runner import ContinuingRunner
+from runs import PROJECT, run
 from selfie.config.parameters import EndpointParameters
 from selfie.errors import ConfigurationError, DataError, UserError
 from selfie.evaluation.__main__ import main
 
-PROJECT = Path(__file__).parents[2]
-
-
-def run(*names: str, **parameters: Any) -> None:
-    """As the command does."""
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
-        session.run(pipeline_names=list(names), runner=ContinuingRunner())
-
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty_database, tmp_path)
     monkeypatch.setenv("SELFIE_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return tmp_path

@@ -1,17 +1,12 @@
 """Held-out pairs: who judges them right, by hand; and a whole run that is judged by them."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
+from runs import run, write_to
 from selfie.evaluation.heldout import audit_judges
 from selfie.synthetic.language import all_prompts
-
-PROJECT = Path(__file__).parents[2]
 
 
 def pair(prompt, chosen, rejected):
@@ -52,26 +47,19 @@ def test_no_similar_pair_is_no_figure():
 
 
 @pytest.fixture
-def heldout_run(own_project, tmp_path, monkeypatch):
+def heldout_run(own_copy, empty_database, monkeypatch):
     """Seeding alone, with five held-out pairs; the folder of its results."""
-    folder = tmp_path / "project"
-    shutil.copytree(own_project, folder)
-    shape = (folder / "conf/mine/globals.yml").read_text().replace(str(own_project), str(folder))
-    (folder / "conf/mine/globals.yml").write_text(shape + "heldout: true\n")
+    mine = own_copy / "conf/mine"
+    (mine / "globals.yml").write_text((mine / "globals.yml").read_text() + "heldout: true\n")
     catalog = "heldout_preferences:\n  type: selfie.datasets.PreferenceDataset\n"
     catalog += "  filepath: ${globals:data}/01_raw/heldout_preferences.jsonl\n"
-    (folder / "conf/mine/catalog_heldout.yml").write_text(catalog)
+    (mine / "catalog_heldout.yml").write_text(catalog)
     rows = [{"prompt": prompt, "chosen": "w00 w01 w02", "rejected": "w03"} for prompt in all_prompts()[-5:]]
     text = "\n".join(map(json.dumps, rows))
-    (folder / "data/01_raw/heldout_preferences.jsonl").write_text(text)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    bootstrap_project(PROJECT)
-    conf = str(folder / "conf")
-    with KedroSession.create(
-        PROJECT, env="mine", conf_source=conf, runtime_params={"method": "llm_judge", "iterations": 0}
-    ) as session:
-        session.run()
-    return folder / "data/08_reporting/test_llm_judge"
+    (own_copy / "data/01_raw/heldout_preferences.jsonl").write_text(text)
+    write_to(own_copy / "data", monkeypatch, empty_database)
+    run(env="mine", conf_source=own_copy / "conf", method="llm_judge", iterations=0)
+    return own_copy / "data/08_reporting/test_llm_judge"
 
 
 def test_a_run_judges_held_out_pairs(heldout_run):

@@ -18,20 +18,19 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def project(own_project: Path, vllm_checkpoint: Checkpoint, tmp_path: Path) -> Path:
+def project(own_copy: Path, vllm_checkpoint: Checkpoint) -> Path:
     """A user's own, with a model that vLLM can run."""
-    folder = Path(shutil.copytree(own_project, tmp_path / "project", ignore=shutil.ignore_patterns("model")))
-    shutil.copytree(vllm_checkpoint.source, folder / "model")
-    shape = folder / "conf/mine/globals.yml"
-    shape.write_text(shape.read_text().replace(str(own_project), str(folder)))
-    return folder
+    shutil.rmtree(own_copy / "model")
+    shutil.copytree(vllm_checkpoint.source, own_copy / "model")
+    return own_copy
 
 
-def test_kedro_run_samples_with_vllm(project: Path, tmp_path: Path):
+def test_kedro_run_samples_with_vllm(project: Path, empty_database: Path, tmp_path: Path):
     """The loop as far as the first iteration's responses: 32 prompts, two responses each, in four shards."""
     kedro = Path(sys.executable).parent / "kedro"
     command = [kedro, "run", "--env", "mine", "--conf-source", project / "conf", "--params", "generation.engine=vllm"]
     command += ["--to-nodes", "iteration_1.generate_responses"]
+    shutil.copy(empty_database, tmp_path)
     tracking = f"sqlite:///{tmp_path}/mlflow.db"
     done = subprocess.run(
         command,

@@ -62,7 +62,8 @@ def test_share_of_the_window_is_the_percentile(percentile: float, batch: int, st
     for margins in torch.tensor(stream, dtype=torch.float32).split(batch):
         detector.observe(margins)
         if len(detector.margins) == window >= 100 / percentile:
-            below = sum(margin < detector.threshold() for margin in detector.margins)
+            threshold = detector.threshold()
+            below = sum(margin < threshold for margin in detector.margins)
             assert abs(below - percentile / 100 * window) <= 1
 
 

@@ -1,67 +1,30 @@
 """MLflow may be down, or die half-way: the run goes on, and what it logged arrives with the next one."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
+import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from selfie.app.runner import ContinuingRunner
+from mlflow_server import MlflowServer
+from runs import run, write_to
 from selfie.pipelines.training import nodes
 from selfie.tracking.journal import JournalledClient
 
-PROJECT = Path(__file__).parents[2]
 
-
-class Server:
-    """A real MLflow server on a port of its own, that can be killed and started again."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", str(self.folder / "files")]
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        for _ in range(600):
-            time.sleep(0.2)
-            with suppress(OSError), urlopen(f"{self.url}/health"):
-                return
-        pytest.fail((self.folder / "server.log").read_text())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
-@pytest.fixture
-def server(tmp_path: Path):
-    server = Server(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[MlflowServer]:
+    """Not started yet."""
+    server = MlflowServer(tmp_path_factory.mktemp("server"), empty_database)
     yield server
     server.kill()
 
 
 def log_something(client: JournalledClient, first: int) -> str:
-    """An experiment, a run in it, a metric's curve, an artefact; returns the run's name of our own."""
+    """An experiment, run ``first`` in it, a metric's curve, an artefact; returns the run's name of our own."""
     run = client.create_run(client.experiment("journal", None), run_name=f"run {first}", tags={"namespace": "seeding"})
     client.log_batch(run.info.run_id, params=[Param("alpha", "0.1")], tags=[RunTag("git_commit", "abc")])
     for step in range(3):
@@ -70,7 +33,7 @@ def log_something(client: JournalledClient, first: int) -> str:
     return run.info.run_id
 
 
-def check(server: Server, first: int) -> None:
+def check(server: MlflowServer, first: int) -> None:
     client = MlflowClient(server.url)
     experiment = client.get_experiment_by_name("journal")
     (run,) = (r for r in client.search_runs([experiment.experiment_id]) if r.info.run_name == f"run {first}")
@@ -81,9 +44,10 @@ def check(server: Server, first: int) -> None:
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["summary.json"]
 
 
-def test_what_was_logged_without_a_server_arrives_later(server: Server, tmp_path: Path, caplog):
+def test_what_was_logged_without_a_server_arrives_later(server: MlflowServer, tmp_path: Path, caplog):
     """No server at all; then there is one, and it dies half-way; then it is back."""
     journal = tmp_path / "journal.jsonl"
+    server.kill()
     began = time.monotonic()
     client = JournalledClient(server.url, journal)
     log_something(client, 10)
@@ -104,72 +68,70 @@ def test_what_was_logged_without_a_server_arrives_later(server: Server, tmp_path
     for first in (10, 20, 30):
         check(server, first)
     found = MlflowClient(server.url)
-    runs = found.search_runs([found.get_experiment_by_name("journal").experiment_id])
+    everything = found.search_runs([found.get_experiment_by_name("journal").experiment_id])
+    runs = [run for run in everything if run.info.run_name in ("run 10", "run 20", "run 30")]
     assert len(runs) == 3  # nothing twice
     assert [run.info.run_name for run in runs if run.data.tags.get("late")] == ["run 20"]
     assert not client.pending
     assert len(journal.read_text().splitlines()) == 2  # what has arrived is not kept
 
 
-def test_a_call_that_arrived_but_was_not_ticked_off_is_not_doubled(server: Server, tmp_path: Path):
+def test_a_call_that_arrived_but_was_not_ticked_off_is_not_doubled(server: MlflowServer, tmp_path: Path):
     """The process is killed between the server's answer and the journal's line, of the run's creation too."""
     server.start()
     journal = tmp_path / "journal.jsonl"
-    log_something(JournalledClient(server.url, journal), 10)
+    log_something(JournalledClient(server.url, journal), 40)
     lines = journal.read_text().splitlines(keepends=True)
     # The experiment's number is known to the process before it makes the run.
     journal.write_text("".join(line for n, line in enumerate(lines) if n < 2 or "done" not in line) + '{"id": "tor')
     JournalledClient(server.url, journal).close()
-    check(server, 10)
+    check(server, 40)
 
 
-def test_what_the_server_refuses_does_not_hold_up_the_rest(server: Server, tmp_path: Path, caplog):
+def test_what_the_server_refuses_does_not_hold_up_the_rest(server: MlflowServer, tmp_path: Path, caplog):
     server.start()
     client = JournalledClient(server.url, tmp_path / "journal.jsonl")
-    run = log_something(client, 10)
+    run = log_something(client, 50)
     client.log_batch(run, params=[Param("alpha", "0.9")])  # a parameter can't be changed
     client.log_batch(run, tags=[RunTag("after", "yes")])
     client.close()
     assert "refused log_batch" in caplog.text
     assert not client.pending
     found = MlflowClient(server.url)
-    (there,) = found.search_runs([found.get_experiment_by_name("journal").experiment_id])
+    runs = found.search_runs([found.get_experiment_by_name("journal").experiment_id])
+    (there,) = (run for run in runs if run.info.run_name == "run 50")
     assert there.data.params == {"alpha": "0.1"}
     assert there.data.tags["after"] == "yes"
 
 
-def go_on() -> None:
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="test") as session:
-        session.run(runner=ContinuingRunner())
-
-
-@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
-def test_a_continued_run_is_one_run_in_mlflow(tmp_path: Path, monkeypatch, end: type[BaseException]):
-    """Cut short in iteration 1, as by a kill or by an error; continued; and a third time with nothing to do."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("SELFIE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+def test_a_continued_run_is_one_run_in_mlflow(
+    finished_run: Path, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Cut short in iteration 1, as by a kill, then by an error; continued; and a fourth time with nothing to do."""
+    write_to(tmp_path, monkeypatch, empty_database)
+    for prepared in ("01_raw/test/seed_0", "06_models/test/seed_0"):
+        shutil.copytree(finished_run / prepared, tmp_path / prepared)
     train = nodes.train
 
-    def dying(start, pairs, parameters, beta, iteration, *rest):
-        if iteration == 1:
-            raise end("cut short")
-        return train(start, pairs, parameters, beta, iteration, *rest)
+    for end in (KeyboardInterrupt, RuntimeError):
 
-    with monkeypatch.context() as patch:
-        patch.setattr(nodes, "train", dying)
-        with pytest.raises(end):
-            go_on()
-    go_on()
-    go_on()
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("test")
-    runs = client.search_runs([experiment.experiment_id])
-    names = sorted(run.info.run_name.split(" 20")[0] for run in runs)
-    assert names == ["initial", "policy_0", "policy_1", "policy_2", "whole loop"]
+        def dying(start, pairs, parameters, beta, iteration, *rest, end=end):
+            if iteration == 1:
+                raise end("cut short")
+            return train(start, pairs, parameters, beta, iteration, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(nodes, "train", dying)
+            with pytest.raises(end):
+                run(iterations=1)
+    run(iterations=1)
+    run(iterations=1)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
+    names = sorted(run.info.run_name.split(" ")[0] for run in runs)
+    assert names == ["initial", "policy_0", "policy_1", "whole"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     (parent,) = (run for run in runs if run.info.run_name.startswith("whole loop"))
     assert "continued" in parent.data.tags
     curve = client.get_metric_history(parent.info.run_id, "win_rate")
-    assert [point.step for point in curve] == [0, 1, 2]
+    assert [point.step for point in curve] == [0, 1]

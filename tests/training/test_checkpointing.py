@@ -62,11 +62,11 @@ def killed_at(step: int, *arguments) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize(("steps", "left"), [((1,), None), ((3,), 2), ((5,), 4), ((8,), 6), ((3, 5, 7), 6)])
+@pytest.mark.parametrize(("steps", "left"), [((1,), None), ((8,), 6), ((3, 5, 7), 6)])
 def test_a_killed_training_ends_with_the_same_bytes(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, steps: tuple[int, ...], left: int | None
 ):
-    """Killed before the first checkpoint, in the first and second epoch, at the last step, and again and again."""
+    """Killed before the first checkpoint, at the last step, and again and again, in the first and second epoch."""
     for step in steps:
         killed_at(step, tiny_checkpoint, pairs, tmp_path)
     assert [int(folder.name.split("-")[1]) for folder in tmp_path.glob("checkpoint-*")] == [left] * (left is not None)
@@ -77,7 +77,7 @@ def test_a_killed_training_ends_with_the_same_bytes(
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("torn", ["optimizer.pt", "manifest.json", "noise_aware_state.json"])
+@pytest.mark.parametrize("torn", ["optimizer.pt", "manifest.json"])
 def test_a_torn_checkpoint_is_set_aside_and_named(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, caplog, torn: str
 ):
