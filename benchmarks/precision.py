@@ -19,9 +19,12 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel
 
-from selfie.judges.gold import gold_scorer
+from selfie.config.methods import MethodConfigLoader
+from selfie.config.parameters import Parameters
+from selfie.judges.gold import Scorer, gold_scorer
 from selfie.models.checkpoint import Checkpoint
 from selfie.scoring import log_probs
+from selfie.settings import CONFIG_LOADER_ARGS
 from selfie.storage.commit import commit_text
 
 BATCH_TOKENS = 4096
@@ -49,13 +52,12 @@ def scored(checkpoint: Checkpoint, rows: Dataset, load: Load, autocast: bool) ->
         return log_probs._score_rows(model, rows["prompt_ids"][:], rows["response_ids"][:], BATCH_TOKENS, "models")
 
 
-def compare(rows: Dataset, exact: np.ndarray, rewards: np.ndarray, gold: str) -> dict[str, Any]:
+def compare(rows: Dataset, exact: np.ndarray, rewards: np.ndarray, scorer: Scorer) -> dict[str, Any]:
     """Labels of these rewards beside float32's, over all pairs of responses to one prompt, and best against worst."""
     prompts = rows["prompt_id"][:]
     groups = [np.flatnonzero(np.array(prompts) == prompt) for prompt in dict.fromkeys(prompts)]
     pairs = np.array([pair for group in groups for pair in combinations(group, 2)])
     extremes = np.array([[group[exact[group].argmax()], group[exact[group].argmin()]] for group in groups])
-    scorer = gold_scorer(gold)
     truth = np.array([scorer(row["prompt"], row["response"]) for row in rows])
     ours = np.array([[group[rewards[group].argmax()], group[rewards[group].argmin()]] for group in groups])
     apart, clear = (_differences(truth, part) != 0 for part in (pairs, ours))
@@ -80,11 +82,15 @@ def _differences(values: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 @click.option("--experiment", default="demo", show_default=True)
 @click.option("--iteration", default=1, show_default=True)
 @click.option("--model", required=True, help="The initial model's folder.")
-@click.option("--gold", default="plain_language", show_default=True)
+@click.option("--env", default="base", show_default=True, help="Whose gold annotator knows the right labels.")
 @click.option("--prompts", default=25, show_default=True, help="How many of the iteration's, all their responses.")
 @click.option("--results", default="docs/results/precision.json", show_default=True)
-def main(data: str, experiment: str, iteration: int, model: str, gold: str, prompts: int, results: str) -> None:
+def main(data: str, experiment: str, iteration: int, model: str, env: str, prompts: int, results: str) -> None:
     """Measures every arithmetic on the responses of one iteration."""
+    gold = Parameters.model_validate(MethodConfigLoader("conf", env=env, **CONFIG_LOADER_ARGS)["parameters"]).gold
+    if gold is None:
+        raise click.UsageError(f"{env} has no gold annotator")
+    scorer = gold_scorer(gold)
     folder = Path(data, "03_primary", experiment, f"iteration_{iteration}", "responses")
     responses = concatenate_datasets([Dataset.from_file(str(file)) for file in sorted(folder.glob("*.arrow"))])
     chosen = set(list(dict.fromkeys(responses["prompt_id"]))[:prompts])
@@ -99,7 +105,7 @@ def main(data: str, experiment: str, iteration: int, model: str, gold: str, prom
             written["seconds"][name] = time.perf_counter() - started
         rewards = {done: np.subtract(*map(np.array, both)) for done, both in written["log_probs"].items()}
         written["arithmetics"] = {
-            done: compare(rows, rewards["float32"], values, gold) for done, values in rewards.items()
+            done: compare(rows, rewards["float32"], values, scorer) for done, values in rewards.items()
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         commit_text(file, json.dumps({**written, "responses": len(rows)}, indent=1))

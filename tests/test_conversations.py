@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import (
     GenerationParameters,
     JudgingParameters,
@@ -130,7 +131,9 @@ def test_labelled_seeds_are_read_back_as_conversations(tiny_checkpoint: Checkpoi
     monkeypatch.setattr(seeding, "gold_scorer", lambda name: lambda prompt, response: float(sum(map(ord, response))))
     file = tmp_path / "seeds.jsonl"
     dataset = {"type": "pandas.JSONDataset", "save_args": {"orient": "records", "lines": True, "force_ascii": False}}
-    labelled = label_responses(responses, SeedLabellingParameters(pairs=9, clear_gap=0.5), "gold")
+    labelled = label_responses(
+        responses, SeedLabellingParameters(pairs=9, clear_gap=0.5), GoldParameters(annotator="world")
+    )
     assert labelled["prompt"][0] == LAST
     CommittedDataset(str(file), dataset).save(labelled)
     pairs = PreferenceDataset(filepath=str(file)).load()

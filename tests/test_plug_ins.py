@@ -1,4 +1,4 @@
-"""A judge, an engine, a loss and a dataset from outside the package: the examples of docs/architecture.md."""
+"""A judge, an engine, a loss, a dataset and a gold annotator from outside: the examples of docs/architecture.md."""
 
 import importlib
 import json
@@ -40,6 +40,7 @@ OWN = {
     "iterations": 1,
     "judging": {"judge": "my_package.parts.per_token"},
     "generation": {"engine": "my_package.parts.OneByOne"},
+    "gold": {"annotator": "my_package.parts.brief"},
     "seeding": {"loss": "my_package.parts.hinge"},
     "training": {"loss": "my_package.parts.hinge", "detector_warmup": 0.0, "noise_percentile": 50.0},
 }
@@ -86,7 +87,7 @@ def session_of(package: Path, own_project: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def made(session_of: Any) -> Any:
-    """``made(name)`` loads a dataset of one whole run with all four."""
+    """``made(name)`` loads a dataset of one whole run with all of them."""
     with session_of(**OWN) as session:
         session.run(runner=ContinuingRunner())
         yield session.load_context().catalog.load
@@ -139,12 +140,23 @@ def test_a_dataset(made: Any, own_project: Path):
     assert set(asked) <= {row["prompt"] for row in rows}
 
 
+def test_a_gold_annotator(made: Any):
+    """The shorter answer of two wins; two of one length are a draw."""
+    rows = made("iteration_1.annotations")
+    assert len(rows) > 10
+    for row in rows:
+        ours, theirs = (len(row[side].split()) for side in ("output_2", "output_1"))
+        assert row["preference"] == (2.0 if ours < theirs else 1.0 if theirs < ours else 1.5)
+        assert row["annotator"] == "my_package.parts.brief"
+
+
 @pytest.mark.parametrize(
     ("group", "name", "builtin", "step"),
     [
         ("judging", "judge", "implicit_reward", "judge_responses"),
         ("generation", "engine", "transformers", "generate_responses"),
         ("training", "loss", "robust", "train_policy"),
+        ("gold", "annotator", "world", "audit_pairs"),
     ],
 )
 def test_another_part_makes_its_results_stale(
@@ -167,6 +179,8 @@ REFUSED = {
     "judge": ("judging", "judge", "implicit_rewards", ["'prompted_policy'", "did you mean implicit_reward?"]),
     "engine": ("generation", "engine", "vlm", ["'transformers'", "did you mean vllm?"]),
     "loss": ("seeding", "loss", "robbust", ["'noise_aware'", "did you mean robust?"]),
+    "gold annotator": ("gold", "annotator", "wrld", ["'style_guide'", "did you mean world?"]),
+    "gold of other arguments": ("gold", "annotator", "my_package.parts.hinge", ["(prompt, response)", "missing"]),
     "like nothing known": ("training", "loss", "zzz", ["'zzz'", "or your own as package.module.name"]),
     "no module": ("judging", "judge", "my_package.pats.per_token", ["No module named 'my_package.pats'", "PYTHONPATH"]),
     "no such name": ("judging", "judge", "my_package.parts.per_tokn", ["no attribute 'per_tokn'"]),

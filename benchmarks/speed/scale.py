@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks.speed.ours import BETA, parameters
 from benchmarks.speed.programme import in_a_process, machine
 from benchmarks.speed.workload import Setting
+from selfie.config.gold import WORLD, GoldParameters
 from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets.rows import RowsDataset
 from selfie.models.checkpoint import Checkpoint
@@ -46,6 +47,7 @@ BATCH_TOKENS = 16384
 SAMPLES = 2
 WATCH_SECONDS = 0.01
 MIB = 2**20
+GOLD = GoldParameters(annotator=WORLD)
 JUDGING = JudgingParameters(judge="implicit_reward", batch_tokens=BATCH_TOKENS)
 GENERATION = GenerationParameters(
     engine="transformers",
@@ -154,8 +156,8 @@ def diagnostics(folder: str, prompts: int) -> Run:
         names = ("pairs", "scored", "training_log")
         pairs, scored, log = (_rows(folder, name, prompts).load() for name in names)
         rejudge_pairs(pairs, scored, Checkpoint(f"{folder}/model"), {"scoring": "float32"}, JUDGING, BETA, 0)
-        choose_examples(pairs, log, "world")
-        plot_labels(pairs, log, "world")
+        choose_examples(pairs, log, GOLD)
+        plot_labels(pairs, log, GOLD)
     return run
 
 

@@ -9,6 +9,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from selfie.app.preflight import check_inputs, check_parameters
+from selfie.config.gold import CheckParameters
 from selfie.config.parameters import Parameters
 from selfie.datasets import CheckpointDataset, PromptDataset
 from selfie.errors import ConfigurationError, DataError, ModelError
@@ -90,7 +91,35 @@ WRONG = {
     "a folder as name": ({"experiment": "../elsewhere"}, ["parameter experiment", "'../elsewhere'"]),
     "unknown judge": ({"judging": {"judge": "oracle"}}, ["judging.judge", "'implicit_reward'", "it is 'oracle'"]),
     "unknown engine": ({"generation": {"engine": "tgi"}}, ["generation.engine", "'vllm'", "it is 'tgi'"]),
-    "unknown gold": ({"gold": "gpt-4"}, ["parameter gold", "'plain_language'", "it is 'gpt-4'"]),
+    "gold that is no group": (
+        {"gold": "world"},
+        ["parameter gold:", "renamed to gold.annotator", "set gold: {annotator: world}"],
+    ),
+    "renamed gold": ({"gold": "plain_language"}, ["set gold: {annotator: style_guide}"]),
+    "unknown gold": (
+        {"gold": {"annotator": "gpt-4"}},
+        ["gold.annotator", "it is 'gpt-4'", "'style_guide'", "your own as package.module.name"],
+    ),
+    "unknown check": (
+        {"gold": {"checks": {"on_topics": {"least_words": 1}}}},
+        ["gold.checks.on_topics", "no such parameter", "did you mean on_topic?"],
+    ),
+    "unknown bound": (
+        {"gold": {"checks": {"word_count": {"mots": 60}}}},
+        ["gold.checks.word_count.mots", "did you mean most?"],
+    ),
+    "bounds that exclude each other": (
+        {"gold": {"checks": {"word_count": {"least": 80}}}},
+        ["gold.checks.word_count", "least (80) is above most (50)"],
+    ),
+    "a phrase without a word": (
+        {"gold": {"checks": {"no_filler": {"openings": ["sure", "!"]}}}},
+        ["gold.checks.no_filler.openings.1", "(it is '!')"],
+    ),
+    "a style guide without a check": (
+        {"gold": {"checks": dict.fromkeys(CheckParameters.model_fields)}},
+        ["parameter gold.checks", "has no check"],
+    ),
     "gold judge without gold": ({"gold": None, "judging": {"judge": "gold"}}, ["judg", "gold"]),
 }
 
@@ -110,6 +139,17 @@ def test_a_wrong_parameter_is_named(base: dict[str, Any], case: str):
 def test_a_missing_parameter_is_named(base: dict[str, Any], name: str):
     with pytest.raises(ConfigurationError, match=rf"parameter {name}: it is missing\n.*set it in conf/"):
         check_parameters({key: value for key, value in base.items() if key != name}, {})
+
+
+def test_a_style_guide_of_the_users_own(base: dict[str, Any]):
+    """A check is left out, a bound moved, and the neighbours stay."""
+    changes = {"gold": {"checks": {"no_filler": None, "word_count": {"most": 30}}}}
+    gold = check_parameters(base, changes).gold
+    assert gold is not None
+    assert gold.checks is not None
+    assert gold.checks.no_filler is None
+    assert gold.checks.word_count.model_dump() == {"least": 8, "most": 30}
+    assert gold.checks.on_topic.model_dump() == base["gold"]["checks"]["on_topic"]
 
 
 def test_all_wrong_parameters_are_named_at_once(base: dict[str, Any]):

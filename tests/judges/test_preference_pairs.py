@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import JudgingParameters
 from selfie.errors import ConfigurationError
 from selfie.judges.preference_pairs import build_pairs
@@ -94,13 +95,13 @@ def test_rewards_that_fp32_can_not_tell_apart():
 
 
 def test_gold_judge_follows_the_annotator():
-    """The upper bound: whole plain sentences above half of one, whatever the log-probs say."""
-    plain = "The sun is warm. The dog can run to the park and play with a ball."
-    rows = [sample("p", 10, policy=9.0, response="Notwithstanding"), sample("p", 11, policy=-9.0, response=plain)]
+    """The upper bound: what the annotator prefers, whatever the log-probs say."""
+    rows = [sample("p", 10, policy=9.0, response="One."), sample("p", 11, policy=-9.0, response="Two words.")]
     scored = Dataset.from_list(rows)
-    rewards = response_rewards(scored, GOLD, beta=0.1, gold="plain_language")
+    gold = GoldParameters(annotator="style_guide", checks={"word_count": {"least": 2, "most": 9}})
+    rewards = response_rewards(scored, GOLD, beta=0.1, gold=gold)
     (pair,) = build_pairs(scored, rewards)
-    assert pair["chosen"] == plain
+    assert pair["chosen"] == "Two words."
 
 
 def test_gold_judge_needs_an_annotator():

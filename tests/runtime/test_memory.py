@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from datasets import Dataset
 
 from benchmarks.speed import scale
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets.rows import RowsDataset
 from selfie.models.checkpoint import Checkpoint
@@ -33,6 +34,9 @@ BYTES_A_ROW = 400  # numbers, and what a shard takes (some 20 KB); the rows them
 POOLS: list[pyarrow.MemoryPool] = []  # a pool must outlive its buffers
 TEXT = " ".join(["w00"] * 60)
 CHOSEN = {"scoring": "float32"}
+GOLD = GoldParameters.model_validate(
+    {"annotator": "style_guide", "checks": {"sentence_count": {"least": 1, "most": 3}}}
+)
 JUDGING = JudgingParameters(judge="implicit_reward", length="neutral", batch_tokens=8192, shard_rows=SHARD_ROWS)
 GENERATION = GenerationParameters(
     engine="transformers",
@@ -134,8 +138,8 @@ def rejudge(model: Checkpoint, folder: Path, labelled: Dataset, scored: Dataset)
 
 
 def diagnose(model: Checkpoint, folder: Path, labelled: Dataset, entries: Dataset) -> Dataset:
-    choose_examples(labelled, entries, "plain_language")
-    audit_pairs(labelled, entries, "plain_language")
+    choose_examples(labelled, entries, GOLD)
+    audit_pairs(labelled, entries, GOLD)
     return labelled
 
 

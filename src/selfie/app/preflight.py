@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel, ValidationError
 
 from selfie.app.time_estimate import estimate_seconds
-from selfie.config.parameters import RENAMED, RENAMED_VALUES, Parameters
+from selfie.config.parameters import RENAMED, RENAMED_TO_GROUP, RENAMED_VALUES, Parameters
 from selfie.config.plug_ins import UNKNOWN_PART, resolve
 from selfie.data.file_readers import Row
 from selfie.data.validation import COMPARED, SetAside, outliers, screen
@@ -199,14 +199,9 @@ def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 def _describe(error: Any) -> tuple[str, str, str]:
     name = ".".join(map(str, error["loc"]))
-    last = name.rpartition(".")[-1]
-    if error["type"] == "extra_forbidden" and last in RENAMED:
-        now = name.removesuffix(last) + RENAMED[last]
-        return name, f"it was renamed to {now}", f"set {now} instead"
-    if error["type"] in ("literal_error", UNKNOWN_PART) and (
-        value := RENAMED_VALUES.get(name, {}).get(str(error["input"]))
-    ):
-        return name, f"{error['input']} was renamed to {value}", f"set it to {value}"
+    renamed = _describe_renamed(name, error["type"], error["input"])
+    if renamed:
+        return renamed
     if error["type"] == UNKNOWN_PART:
         return name, error["msg"], error["ctx"]["remedy"]
     if error["type"] == "extra_forbidden":
@@ -216,6 +211,20 @@ def _describe(error: Any) -> tuple[str, str, str]:
         return name, "it is missing", "set it in conf/"
     shown = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
     return name, f"{error['msg']}{shown}", "see src/selfie/config/parameters.py for what it may be"
+
+
+def _describe_renamed(name: str, kind: str, value: Any) -> tuple[str, str, str] | None:
+    last = name.rpartition(".")[-1]
+    if kind == "extra_forbidden" and last in RENAMED:
+        now = name.removesuffix(last) + RENAMED[last]
+        return name, f"it was renamed to {now}", f"set {now} instead"
+    if kind in ("literal_error", UNKNOWN_PART) and (now := RENAMED_VALUES.get(name, {}).get(str(value))):
+        return name, f"{value} was renamed to {now}", f"set it to {now}"
+    if name in RENAMED_TO_GROUP and isinstance(value, str):
+        member = RENAMED_TO_GROUP[name]
+        now = RENAMED_VALUES.get(f"{name}.{member}", {}).get(value, value)
+        return name, f"it was renamed to {name}.{member}", f"set {name}: {{{member}: {now}}}"
+    return None
 
 
 def _known_names(model: type[BaseModel]) -> list[str]:

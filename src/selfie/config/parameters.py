@@ -4,9 +4,11 @@ import string
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from selfie.config.gold import GoldParameters
 from selfie.config.plug_ins import plug_in
+from selfie.config.strict import StrictModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NO_EFFECT = "says how the work is done, not what comes of it"
@@ -18,15 +20,14 @@ RENAMED = {"trust_warmup": "detector_warmup"}
 RENAMED_VALUES = {
     "judging.judge": {"logit": "implicit_reward", "llm": "prompted_policy"},
     "evaluation.annotator": {"llm": "openai_api", "local": "prompted_model"},
+    "gold.annotator": {"plain_language": "style_guide"},
 }
 """Parameter → old names of its values → their names now."""
+RENAMED_TO_GROUP = {"gold": "annotator"}
+"""Parameters that were one value → the member of their group that is it now."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class PrecisionParameters(_Strict):
+class PrecisionParameters(StrictModel):
     """In which arithmetic the stages compute; ``auto`` goes by device and model (docs/precision.md)."""
 
     scoring: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
@@ -40,7 +41,7 @@ class PrecisionParameters(_Strict):
     """Of the answers to be compared, and of judges on this machine."""
 
 
-class GenerationParameters(_Strict):
+class GenerationParameters(StrictModel):
     """How responses are sampled (SPA: 2 samples at temperature 0.7, at most 300 new tokens)."""
 
     engine: Annotated[
@@ -60,7 +61,7 @@ class GenerationParameters(_Strict):
     """Responses that are committed together: what a killed run has to sample again at most."""
 
 
-class QuestionParameters(_Strict):
+class QuestionParameters(StrictModel):
     """How a model is asked which of two responses is better."""
 
     template: str
@@ -76,7 +77,7 @@ class QuestionParameters(_Strict):
         return self
 
 
-class JudgingParameters(_Strict):
+class JudgingParameters(StrictModel):
     """Who labels the pairs."""
 
     judge: Annotated[
@@ -112,7 +113,7 @@ class JudgingParameters(_Strict):
         return self
 
 
-class OptimizerParameters(_Strict):
+class OptimizerParameters(StrictModel):
     """How a model is trained, whatever the loss."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1)]
@@ -180,7 +181,7 @@ class TrainingParameters(OptimizerParameters):
         return self.loss not in ("conservative", "robust") and self.alpha > 0
 
 
-class EvaluationParameters(_Strict):
+class EvaluationParameters(StrictModel):
     """How each policy is compared with the initial model."""
 
     annotator: Literal["gold", "openai_api", "prompted_model", "reward_model", "none"]
@@ -191,14 +192,14 @@ class EvaluationParameters(_Strict):
     bootstrap_samples: PositiveInt
 
 
-class Price(_Strict):
+class Price(StrictModel):
     """What an endpoint charges, in dollars per million tokens."""
 
     prompt: Annotated[float, Field(ge=0)]
     completion: Annotated[float, Field(ge=0)]
 
 
-class EndpointParameters(_Strict):
+class EndpointParameters(StrictModel):
     """An OpenAI-compatible chat endpoint. Its key is no parameter: see ``conf/base/credentials.yml``."""
 
     base_url: Annotated[str, Field(pattern=r"^https?://[^@]+$")]
@@ -215,7 +216,7 @@ class EndpointParameters(_Strict):
     price: Price | None
 
 
-class AnnotationParameters(_Strict):
+class AnnotationParameters(StrictModel):
     """How a judge other than ``gold`` is asked."""
 
     order: Literal["both", "random"]
@@ -230,7 +231,7 @@ class AnnotationParameters(_Strict):
     """``openai_api``'s, and MT-Bench's."""
 
 
-class JudgePrompt(_Strict):
+class JudgePrompt(StrictModel):
     """What a judge is told. ``system`` and ``user`` are filled in by name; ``{{`` and ``}}`` stand for braces."""
 
     version: PositiveInt
@@ -247,7 +248,7 @@ class JudgePrompt(_Strict):
             raise ValueError(f"the field {', '.join(sorted(allowed - used))} is not used")
 
 
-class JudgePrompts(_Strict):
+class JudgePrompts(StrictModel):
     """The prompts of the judges that read one."""
 
     pairwise: JudgePrompt
@@ -268,7 +269,7 @@ class JudgePrompts(_Strict):
         return prompt
 
 
-class SeedLabellingParameters(_Strict):
+class SeedLabellingParameters(StrictModel):
     """How seed pairs are made where only prompts and a gold annotator are there (``--pipeline seed_labelling``)."""
 
     pairs: PositiveInt
@@ -277,7 +278,7 @@ class SeedLabellingParameters(_Strict):
     """The annotator's scores of the two responses differ at least by this much, as a human's clear choice would."""
 
 
-class WorldParameters(_Strict):
+class WorldParameters(StrictModel):
     """How much of the synthetic language there is."""
 
     corpus: PositiveInt
@@ -290,7 +291,7 @@ class WorldParameters(_Strict):
     evaluation_prompts: PositiveInt
 
 
-class Parameters(_Strict):
+class Parameters(StrictModel):
     """All of them, as in ``conf/*/parameters*.yml``."""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -303,7 +304,7 @@ class Parameters(_Strict):
     """β of the implicit reward and of the loss."""
     max_length: PositiveInt
     """Tokens of prompt and response together: longer prompts are left out, longer seed responses cut."""
-    gold: Literal["plain_language", "world"] | None
+    gold: GoldParameters | None
     """The annotator that stands for the human, where there is one: it audits, and the loop never sees it."""
     seed_pairs: PositiveInt | None = None
     """Human-labelled pairs that are used, the first ones; all by default."""

@@ -2,6 +2,7 @@
 
 from pydantic import SecretStr
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import AnnotationParameters, JudgePrompts
 from selfie.judges.comparisons import Annotator, ScorerAnnotator
 from selfie.judges.gold import gold_scorer
@@ -15,7 +16,7 @@ def open_annotator(
     name: str,
     parameters: AnnotationParameters,
     prompts: JudgePrompts,
-    gold: str | None,
+    gold: GoldParameters | None,
     key: SecretStr,
     precision: str = "auto",
 ) -> Annotator | None:
@@ -24,7 +25,7 @@ def open_annotator(
     ``precision``: of a model on this machine, as ``precision.evaluation``.
     """
     if name == "gold" and gold is not None:
-        return ScorerAnnotator(gold, gold_scorer(gold))
+        return ScorerAnnotator(gold.annotator, gold_scorer(gold))
     if name == "openai_api":
         return LlmAnnotator(ChatClient(parameters.endpoint, key), prompts.pairwise)
     if name == "none":

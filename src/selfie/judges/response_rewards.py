@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import JudgingParameters
 from selfie.config.plug_ins import resolve
 from selfie.errors import ConfigurationError
@@ -37,7 +38,7 @@ class JudgeContext:
 
     parameters: JudgingParameters
     beta: float
-    gold: str | None = None
+    gold: GoldParameters | None = None
     model: Checkpoint | None = None
     shards: Shards | None = None
     precision: str = "auto"
@@ -61,7 +62,7 @@ def response_rewards(
     scored: Dataset,
     parameters: JudgingParameters,
     beta: float,
-    gold: str | None,
+    gold: GoldParameters | None,
     judge_model: Checkpoint | None = None,
     shards: Shards | None = None,
     precision: str = "auto",

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 
-from selfie.judges.gold.plain_language import plain_language
+from selfie.config.gold import STYLE_GUIDE, WORLD, GoldParameters
+from selfie.config.plug_ins import resolve
+from selfie.judges.gold.style_guide import StyleGuide
+from selfie.synthetic.language import gold_reward
 
 Scorer = Callable[[str, str], float]
 """(prompt, response) → score; the higher one is preferred, equal scores are a draw."""
 
 
-def gold_scorer(name: str) -> Scorer:
-    """The scorer that the parameter ``gold`` names."""
-    if name == "world":
-        from selfie.synthetic.language import gold_reward
-
-        return gold_reward
-    return lambda prompt, response: plain_language(response)
+def gold_scorer(gold: GoldParameters) -> Scorer:
+    """The scorer that the parameter ``gold`` names; the style guide's is a :class:`StyleGuide`."""
+    if gold.annotator == STYLE_GUIDE:
+        assert gold.checks is not None
+        return StyleGuide(gold.checks, gold.guards)
+    return resolve(gold.annotator, {WORLD: gold_reward})

@@ -5,6 +5,7 @@ from typing import Any
 from datasets import Dataset
 from plotly.graph_objects import Figure
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import JudgingParameters
 from selfie.diagnostics.calibration import calibration_error, calibration_error_by_chance, reliability, share_interval
 from selfie.diagnostics.diversity import distinct, repetition
@@ -69,7 +70,7 @@ def score_answers(
 
 
 def measure_style_guide(
-    outputs: list[Record], gold: str | None, samples: int, seed: int, **earlier: list[Record]
+    outputs: list[Record], gold: GoldParameters | None, samples: int, seed: int, **earlier: list[Record]
 ) -> dict[str, Any]:
     """The share of answers that follow the style guide, where there is one; ``earlier``: other policies' answers."""
     guide = _guide(gold)
@@ -96,7 +97,7 @@ def diagnose_iteration(
     precision: dict[str, Any],
     outputs: list[Record],
     answer_scores: Dataset,
-    gold: str | None,
+    gold: GoldParameters | None,
     support_percentile: float,
     seed: int,
 ) -> dict[str, Any]:
@@ -127,12 +128,12 @@ def detect_drift(
     return find_drift(diagnostics, initial_diagnostics, evaluation["win_rate_ci"], change)
 
 
-def choose_examples(pairs: Dataset, training_log: Dataset, gold: str | None) -> list[dict[str, Any]]:
+def choose_examples(pairs: Dataset, training_log: Dataset, gold: GoldParameters | None) -> list[dict[str, Any]]:
     """The judge's surest pairs, its worst, and those that the detector flagged."""
     return pick_examples(_texts(pairs, "margin"), flagged_pairs(training_log), _wrong(pairs, gold))
 
 
-def plot_labels(pairs: Dataset, training_log: Dataset, gold: str | None) -> tuple[Figure, Figure, Figure]:
+def plot_labels(pairs: Dataset, training_log: Dataset, gold: GoldParameters | None) -> tuple[Figure, Figure, Figure]:
     """Reliability of the preference probability, margins by flag, lengths."""
     wrong = _wrong(pairs, gold)
     chances, right = _judged(pairs, wrong)
@@ -152,7 +153,7 @@ def compose_section(
     outputs: list[Record],
     baseline_outputs: list[Record],
     annotations: list[Record],
-    gold: str | None,
+    gold: GoldParameters | None,
     **shown: Any,
 ) -> dict[str, Any]:
     """This namespace's part of the report; ``shown``: ``examples`` and figures."""
@@ -160,11 +161,11 @@ def compose_section(
     return section_of(outputs, baseline_outputs, annotations, examples, shown, _guide(gold))
 
 
-def _guide(gold: str | None) -> Guide | None:
+def _guide(gold: GoldParameters | None) -> Guide | None:
     return None if gold is None else guide_of(gold_scorer(gold))
 
 
-def _wrong(pairs: Dataset, gold: str | None) -> dict[int, bool]:
+def _wrong(pairs: Dataset, gold: GoldParameters | None) -> dict[int, bool]:
     return {} if gold is None else wrong_labels(_texts(pairs), gold_scorer(gold))
 
 
@@ -188,7 +189,7 @@ def _length_bias(pairs: Dataset) -> dict[str, Any]:
     return length_bias(*_lengths(pairs), margins)
 
 
-def _calibration(pairs: Dataset, gold: str | None, seed: int) -> dict[str, Any]:
+def _calibration(pairs: Dataset, gold: GoldParameters | None, seed: int) -> dict[str, Any]:
     chances, right = _judged(pairs, _wrong(pairs, gold))
     return {
         "label_accuracy_ci": share_interval(sum(right), len(right)),

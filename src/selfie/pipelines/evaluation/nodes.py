@@ -8,6 +8,7 @@ import pandas as pd
 from datasets import Dataset
 from pydantic import SecretStr
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import (
     AnnotationParameters,
     EvaluationParameters,
@@ -95,7 +96,7 @@ def annotate_outputs(
     annotator_name: str,
     annotation: AnnotationParameters,
     prompts: JudgePrompts,
-    gold: str | None,
+    gold: GoldParameters | None,
     precision: str,
     cache: AnnotationCache,
     key: SecretStr,
@@ -147,7 +148,7 @@ def rank(*annotations: list[Record]) -> pd.DataFrame:
     return leaderboard_of(annotations)
 
 
-def audit_pairs(pairs: Dataset, training_log: Dataset, gold: str | None) -> dict[str, Any]:
+def audit_pairs(pairs: Dataset, training_log: Dataset, gold: GoldParameters | None) -> dict[str, Any]:
     """The labels against the gold annotator's; only their number where there is none, or where a human gave them."""
     seeds = pairs[0]["iteration"] == 0
     texts = pairs.select_columns(["pair", "prompt", "chosen", "rejected"])

@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import JudgingParameters
 from selfie.generation.sampling import sampled_by
 from selfie.judges.label_agreement import measure_agreement, measure_sampling
@@ -66,7 +67,7 @@ def judge_responses(
     parameters: JudgingParameters,
     precision: str,
     beta: float,
-    gold: str | None,
+    gold: GoldParameters | None,
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward, without those outside the support."""

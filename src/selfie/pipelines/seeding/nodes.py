@@ -6,11 +6,13 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset
 
+from selfie.config.gold import GoldParameters
 from selfie.config.parameters import (
     GenerationParameters,
     RewardModelParameters,
     SeedLabellingParameters,
 )
+from selfie.errors import ConfigurationError
 from selfie.generation.engine import Sampling
 from selfie.generation.sampling import sample_responses
 from selfie.judges.gold import gold_scorer
@@ -52,8 +54,16 @@ def sample_seeds(
     )
 
 
-def label_responses(responses: Dataset, parameters: SeedLabellingParameters, gold: str) -> pd.DataFrame:
-    """The annotator's best and worst response to each prompt, where the choice between them is clear."""
+def label_responses(
+    responses: Dataset, parameters: SeedLabellingParameters, gold: GoldParameters | None
+) -> pd.DataFrame:
+    """The annotator's best and worst response to each prompt, where the choice between them is clear.
+
+    Raises:
+        ConfigurationError: there is no annotator, or it finds no clear choice.
+    """
+    if gold is None:
+        raise ConfigurationError("parameter gold", "seed labelling needs a gold annotator", "set gold.annotator")
     scorer = gold_scorer(gold)
     pairs = []
     for _, group in groupby(responses, key=lambda row: row["prompt_id"]):
@@ -70,6 +80,9 @@ def label_responses(responses: Dataset, parameters: SeedLabellingParameters, gol
                     "rejected_finish_reason": worst["finish_reason"],
                 }
             )
+    if not pairs:
+        problem = f"no two responses to a prompt differ by {parameters.clear_gap}"
+        raise ConfigurationError("parameter seed_labelling.clear_gap", problem, "lower it, or sample more responses")
     return pd.DataFrame(pairs[: parameters.pairs])
 
 

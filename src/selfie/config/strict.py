@@ -1,0 +1,9 @@
+"""What all groups of parameters have in common."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StrictModel(BaseModel):
+    """Knows its fields and no others, and takes no value for another type's; can't be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
