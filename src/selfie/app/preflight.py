@@ -222,8 +222,8 @@ def _describe_renamed(name: str, kind: str, value: Any) -> tuple[str, str, str] 
         return name, f"{value} was renamed to {now}", f"set it to {now}"
     if name in RENAMED_TO_GROUP and isinstance(value, str):
         member = RENAMED_TO_GROUP[name]
-        now = RENAMED_VALUES.get(f"{name}.{member}", {}).get(value, value)
-        return name, f"it was renamed to {name}.{member}", f"set {name}: {{{member}: {now}}}"
+        choice = RENAMED_VALUES.get(f"{name}.{member}", {}).get(value, value)
+        return name, f"it was renamed to {name}.{member}", f"set {name}: {{{member}: {choice}}}"
     return None
 
 
