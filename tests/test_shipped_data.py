@@ -34,7 +34,6 @@ def test_there_are_as_many_seed_pairs_as_the_demo_takes():
     assert len(rows) >= PARAMETERS["seed_pairs"]
 
 
-@pytest.mark.xfail(strict=True, reason="the pairs are of the annotator before: make seeds, then remove this mark")
 def test_the_annotator_agrees_with_each_seed_pair():
     scorer = gold_scorer(GoldParameters.model_validate(PARAMETERS["gold"]))
     gap = PARAMETERS["seed_labelling"]["clear_gap"]

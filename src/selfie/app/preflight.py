@@ -216,8 +216,8 @@ def _describe(error: Any) -> tuple[str, str, str]:
 def _describe_renamed(name: str, kind: str, value: Any) -> tuple[str, str, str] | None:
     last = name.rpartition(".")[-1]
     if kind == "extra_forbidden" and last in RENAMED:
-        now = name.removesuffix(last) + RENAMED[last]
-        return name, f"it was renamed to {now}", f"set {now} instead"
+        full = name.removesuffix(last) + RENAMED[last]
+        return name, f"it was renamed to {full}", f"set {full} instead"
     if kind in ("literal_error", UNKNOWN_PART) and (now := RENAMED_VALUES.get(name, {}).get(str(value))):
         return name, f"{value} was renamed to {now}", f"set it to {now}"
     if name in RENAMED_TO_GROUP and isinstance(value, str):
