@@ -218,8 +218,8 @@ def _describe_renamed(name: str, kind: str, value: Any) -> tuple[str, str, str] 
     if kind == "extra_forbidden" and last in RENAMED:
         full = name.removesuffix(last) + RENAMED[last]
         return name, f"it was renamed to {full}", f"set {full} instead"
-    if kind in ("literal_error", UNKNOWN_PART) and (now := RENAMED_VALUES.get(name, {}).get(str(value))):
-        return name, f"{value} was renamed to {now}", f"set it to {now}"
+    if kind in ("literal_error", UNKNOWN_PART) and (choice := RENAMED_VALUES.get(name, {}).get(str(value))):
+        return name, f"{value} was renamed to {choice}", f"set it to {choice}"
     if name in RENAMED_TO_GROUP and isinstance(value, str):
         member = RENAMED_TO_GROUP[name]
         choice = RENAMED_VALUES.get(f"{name}.{member}", {}).get(value, value)
