@@ -72,7 +72,7 @@ def test_identical_samples_give_no_pair(caplog: pytest.LogCaptureFixture):
     assert pairs["prompt"][:] == ["a", "c"]
     assert pairs["pair"][:] == [0, 1]
     assert pairs["chosen"][:] == ["answer 11", "answer 13"]
-    assert "1 prompts gave no pair" in caplog.text
+    assert "1 of 3 prompts gave no pair" in caplog.text
 
 
 def test_pairs_weigh_as_their_margins_do():
