@@ -6,14 +6,12 @@ Each is put before the checks that precede a run, some before whole runs. At nig
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks.specs import DataCatalogSpecs
 from kedro.framework.project import pipelines
@@ -27,6 +25,7 @@ from bad_inputs import BAD, CONFIGURATION, DATA, MODEL, Place
 from selfie.app.catalog_checks import check_paths
 from selfie.app.hooks import PreflightHooks
 from selfie.app.preflight import check_inputs, check_parameters
+from selfie.cli import run as command
 from selfie.config.pipeline_options import choose_options, current_options
 from selfie.config.reading import read_configuration
 from selfie.errors import UserError
@@ -199,20 +198,17 @@ def test_there_are_enough_cases_and_the_document_has_them_all():
     assert f"\n{len(BAD)} bad or hostile inputs" in text
 
 
-def test_the_command_line_says_it_without_a_traceback(place: Place):
-    """``kedro run`` as a user types it: exit code 2, the message, no traceback, nothing written.
+def test_the_command_line_says_it(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """``kedro run`` with its options: exit code 2, the message, nothing written.
 
-    For an error in the data: ``test_exposure.py``.
+    As a process of its own, with an error in the data: ``test_exposure.py``.
     """
-    bad = BAD["a misspelt parameter"]
+    monkeypatch.chdir(PROJECT)
     before = contents(place.folder)
-    command = [sys.executable, "-m", "kedro", "run", "--env", "mine", "--conf-source", str(place.folder / "conf")]
-    command += ["--params", ",".join(f"{name}={value}" for name, value in bad.parameters.items())]
-    done = subprocess.run(command, cwd=PROJECT, env=os.environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    said = " ".join((done.stdout + done.stderr).split())
-    assert all(word in said for word in bad.words)
-    assert "Traceback" not in said
+    options = ["--env", "mine", "--conf-source", str(place.folder / "conf"), "--params", "betta=0.1"]
+    done = CliRunner().invoke(command, options)
+    assert done.exit_code == 2
+    assert all(word in " ".join(done.output.split()) for word in BAD["a misspelt parameter"].words)
     assert contents(place.folder) == before
 
 

@@ -21,6 +21,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from runs import PROJECT, run
 from selfie.errors import UserError
@@ -168,7 +169,19 @@ def leaks(text: str, *folders: Path) -> list[tuple[str, str]]:
     return [(secret, name) for secret in SECRETS for name, content in written.items() if secret.encode() in content]
 
 
-def test_a_whole_run_leaks_no_secret(guarded_project: Path, mlflow_ui: Served):
+def check_received(url: str) -> None:
+    """The server has the run's figures and files."""
+    client = MlflowClient(url)
+    experiment = client.get_experiment_by_name("test")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    (parent,) = (run for name, run in runs.items() if name.startswith("whole loop"))
+    assert runs["policy_1"].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "win_rate" in runs["policy_1"].data.metrics
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"summary.json", "progress.html"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_a_whole_run_is_tracked_and_leaks_no_secret(guarded_project: Path, mlflow_ui: Served):
     """Data behind a password, a tracking server behind a password, tokens in the environment and in credentials.yml."""
     tracking = mlflow_ui.url.replace("://", f"://{USER}:{TRACKING_PASSWORD}@")
     done = kedro_run(guarded_project, tracking)
@@ -176,8 +189,8 @@ def test_a_whole_run_leaks_no_secret(guarded_project: Path, mlflow_ui: Served):
     assert done.returncode == 0, output
     assert (guarded_project / "data/08_reporting/test/summary.json").exists()
     assert "View run" in output  # MLflow did print its addresses
-    assert (mlflow_ui.folder / "mlflow.db").stat().st_size > 0
     assert leaks(output, guarded_project / "data", mlflow_ui.folder) == []
+    check_received(mlflow_ui.url)
 
 
 def test_a_run_that_fails_leaks_no_secret(guarded_project: Path, tmp_path: Path):

@@ -3,12 +3,12 @@
 import importlib.util
 import json
 import shutil
-from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 
-from selfie.generation.engine import Request, Sampling
+from selfie.generation.engine import Request, Response, Sampling
 from selfie.generation.engine_choice import open_engine
 from selfie.models.checkpoint import Checkpoint
 
@@ -17,41 +17,53 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_token_ids_in_token_ids_out_and_no_process_left(vllm_checkpoint):
-    eos = vllm_checkpoint.load_tokenizer().eos_token_id
+MANY = 512  # prompts of 20 tokens: more than the 4,096 tokens of one step
+SECOND = 9  # the model's other end-of-sequence token
+
+
+class Sampled(NamedTuple):
+    """What one engine did, and which processes it left."""
+
+    responses: list[Response]
+    many: list[Response]
+    children: list[psutil.Process]
+    left: list[psutil.Process]
+
+
+@pytest.fixture(scope="module")
+def sampled(vllm_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Sampled:
+    """By a model whose generation_config has a penalty that would forbid repetition, and two end-of-sequence tokens."""
+    folder = shutil.copytree(vllm_checkpoint.source, tmp_path_factory.mktemp("vllm") / "model")
+    ends = [vllm_checkpoint.load_tokenizer().eos_token_id, SECOND]
+    (folder / "generation_config.json").write_text(json.dumps({"repetition_penalty": 1e6, "eos_token_id": ends}))
     requests = [Request([5, 6, 7 + i % 3], seed=i) for i in range(200)]
-    with open_engine("vllm", vllm_checkpoint, batch_tokens=1, max_length=64) as engine:
-        responses = engine.generate(requests, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40))
-        assert psutil.Process().children(recursive=True)
-    assert not [p for p in psutil.Process().children(recursive=True) if "vllm_worker" in " ".join(p.cmdline())]
-    assert len(responses) == len(requests)
-    assert len({tuple(response.token_ids) for response in responses}) > 190
-    stopped = [response for response in responses if response.finish_reason == "stop"]
-    assert stopped
-    assert all(response.token_ids[-1] == eos for response in stopped)
-    cut = [response for response in responses if response.finish_reason == "length"]
-    assert all(len(response.token_ids) == 40 and eos not in response.token_ids for response in cut)
-
-
-def test_the_models_own_settings_change_nothing_and_every_stop_token_ends(vllm_checkpoint, tmp_path: Path):
-    """A generation_config with a penalty that would forbid repetition, and a second end-of-sequence token."""
-    folder = shutil.copytree(vllm_checkpoint.source, tmp_path / "model")
-    eos, second = vllm_checkpoint.load_tokenizer().eos_token_id, 9
-    (folder / "generation_config.json").write_text(
-        json.dumps({"repetition_penalty": 1e6, "eos_token_id": [eos, second]})
-    )
-    requests = [Request([5, 6, 7], seed=i) for i in range(200)]
+    many = [Request([5 + (i >> k & 1) for k in range(20)], seed=i) for i in range(MANY)]
     with open_engine("vllm", Checkpoint(str(folder)), batch_tokens=1, max_length=64) as engine:
         responses = engine.generate(requests, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40))
-    ends = {response.token_ids[-1] for response in responses if response.finish_reason == "stop"}
-    assert ends == {eos, second}
-    assert not any(token in (eos, second) for response in responses for token in response.token_ids[:-1])
-    assert sum(len(set(response.token_ids)) < len(response.token_ids) for response in responses) > 50
+        responses_to_many = engine.generate(many, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=2))
+        children = psutil.Process().children(recursive=True)
+    left = [p for p in psutil.Process().children(recursive=True) if "vllm_worker" in " ".join(p.cmdline())]
+    return Sampled(responses, responses_to_many, children, left)
 
 
-def test_more_prompts_than_one_step_has_room_for(vllm_checkpoint):
-    """None is computed in pieces, which a seeded request does not survive on a CPU: 512 · 20 tokens for 4,096."""
-    requests = [Request([5 + (i >> k & 1) for k in range(20)], seed=i) for i in range(512)]
-    with open_engine("vllm", vllm_checkpoint, batch_tokens=1, max_length=64) as engine:
-        responses = engine.generate(requests, Sampling(temperature=1.0, top_p=1.0, max_new_tokens=2))
-    assert len(responses) == len(requests)
+def test_token_ids_in_token_ids_out_and_no_process_left(sampled: Sampled):
+    assert sampled.children
+    assert not sampled.left
+    assert len(sampled.responses) == 200
+    assert len({tuple(response.token_ids) for response in sampled.responses}) > 190
+
+
+def test_the_models_own_settings_change_nothing_and_every_stop_token_ends(sampled: Sampled, vllm_checkpoint):
+    ends = {vllm_checkpoint.load_tokenizer().eos_token_id, SECOND}
+    stopped = [response for response in sampled.responses if response.finish_reason == "stop"]
+    assert {response.token_ids[-1] for response in stopped} == ends
+    cut = [response for response in sampled.responses if response.finish_reason == "length"]
+    assert cut
+    assert all(len(response.token_ids) == 40 and response.token_ids[-1] not in ends for response in cut)
+    assert not any(token in ends for response in sampled.responses for token in response.token_ids[:-1])
+    assert sum(len(set(response.token_ids)) < len(response.token_ids) for response in sampled.responses) > 50
+
+
+def test_more_prompts_than_one_step_has_room_for(sampled: Sampled):
+    """None is computed in pieces, which a seeded request does not survive on a CPU."""
+    assert len(sampled.many) == MANY
