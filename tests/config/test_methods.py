@@ -85,7 +85,31 @@ def test_the_papers_ablation():
     assert seen == {"spa_de": (0.0, 0.5, 0), "spa_sr": (0.1, 0.0, 0), "spa": (0.1, 0.5, 0), "selfie": (0.1, 0.5, 1)}
     beyond = {n: (row.judging.length, row.judging.weighting, row.training.nll_weight) for n, row in rows.items()}
     papers = dict.fromkeys(("spa_de", "spa_sr", "spa"), ("summed", "even", 0.0))
-    assert beyond == papers | {"selfie": ("neutral", "margin", 0.5)}
+    assert beyond == papers | {"selfie": ("per_token", "margin", 0.5)}
+    support = {n: (row.generation.initial_samples, row.judging.support_percentile) for n, row in rows.items()}
+    assert support == dict.fromkeys(papers, (0, 0.0)) | {"selfie": (2, 1.0)}
+
+
+def test_rivals_of_the_default_keep_the_papers_settings():
+    """conf/base is `selfie`; every other method that has iterations says the paper's settings itself."""
+    default = parameters("base")
+    assert (default.generation.initial_samples, default.judging.support_percentile) == (2, 1.0)
+    for method in set(METHODS) - {"initial", "seed_dpo", "full_dpo", "selfie"}:
+        laid = parameters("base", method=method)
+        assert (laid.generation.initial_samples, laid.judging.support_percentile) == (0, 0.0), method
+        assert (laid.judging.weighting, laid.training.replay, laid.training.nll_weight) == ("even", 0, 0.0), method
+
+
+@pytest.mark.parametrize(
+    "changed, problem",
+    [
+        ({"generation": {"initial_samples": 2}}, "initial_samples 2 leaves no sample of 2 to the policy"),
+        ({"judging": {"support_percentile": 1.0}}, "support_percentile is set, but generation.initial_samples is 0"),
+    ],
+)
+def test_a_support_needs_samples_of_both_models(changed: dict[str, Any], problem: str):
+    with pytest.raises(ConfigurationError, match=problem):
+        parameters("test", **changed)
 
 
 def test_the_users_parameters_win():
