@@ -119,7 +119,7 @@ def stages(
         [{"prompt_id": text, "messages": [{"role": "user", "content": text}], "iteration": 1} for text in texts]
     )
     responses = persist(
-        "responses", generate_responses(prompts, policy, folder / "sampling", GENERATION, "auto", 64, seed=0)
+        "responses", generate_responses(prompts, policy, initial, folder / "sampling", GENERATION, "auto", 64, seed=0)
     )
     precision = {"scoring": "float32"}
     scoring = (precision, folder / "scoring", JUDGING.batch_tokens, JUDGING.shard_rows)

@@ -108,7 +108,7 @@ def split(model: Checkpoint, folder: Path, asked: Dataset) -> Dataset:
 
 def generate(model: Checkpoint, folder: Path, asked: Dataset) -> Dataset:
     asked = asked.add_column("iteration", [1] * len(asked))
-    return generate_responses(asked, model, folder, GENERATION, "auto", 128, 0)
+    return generate_responses(asked, model, model, folder, GENERATION, "auto", 128, 0)
 
 
 def score(model: Checkpoint, folder: Path, drawn: Dataset) -> Dataset:
