@@ -3,6 +3,7 @@
 import pytest
 
 from selfie.diagnostics.style_guide import guide_of, style_guide_shares
+from selfie.pipelines.diagnostics import nodes
 
 
 def guide(instruction: str, answer: str) -> dict[str, bool]:
@@ -42,15 +43,29 @@ def test_a_sure_gain_has_an_interval_above_zero():
     assert shares["change_from_initial_ci"] == [1.0, 1.0]
 
 
+class Scorer:
+    """A gold annotator with a style guide."""
+
+    def __call__(self, prompt: str, response: str) -> float:
+        return float(all(guide(prompt, response).values()))
+
+    def checks(self, prompt: str, response: str) -> dict[str, bool]:
+        return guide(prompt, response)
+
+
 def test_an_annotator_may_have_no_style_guide():
-    class Scorer:
-        def __call__(self, prompt: str, response: str) -> float:
-            return float(all(guide(prompt, response).values()))
-
-        def checks(self, prompt: str, response: str) -> dict[str, bool]:
-            return guide(prompt, response)
-
-    scorer = Scorer()
-    assert guide_of(scorer)("a", "a") == {"short": True, "asked": True}
+    assert guide_of(Scorer())("a", "a") == {"short": True, "asked": True}
     assert guide_of(lambda prompt, response: 0.0) is None
     assert guide_of(None) is None
+
+
+def test_the_nodes_ask_the_annotator_that_the_parameter_names(monkeypatch):
+    assert nodes.measure_style_guide(NOW, None, 100, 0, initial=BEFORE) == {"style_guide": None}
+    assert nodes.measure_style_guide(NOW, "world", 100, 0, initial=BEFORE) == {"style_guide": None}
+    monkeypatch.setattr(nodes, "gold_scorer", lambda gold: Scorer())
+    measured = nodes.measure_style_guide(NOW, "named", 100, 0, initial=BEFORE)["style_guide"]
+    assert (measured["share"], measured["change_from_initial"]) == (0.6, pytest.approx(0.2))
+    section = nodes.compose_section(NOW, BEFORE, [], "named")
+    by_question = {answer["instruction"]: answer for answer in section["answers"]}
+    assert by_question["b"]["policy_checks"] == {"short": True, "asked": True}
+    assert by_question["b"]["initial_checks"] == {"short": True, "asked": False}
