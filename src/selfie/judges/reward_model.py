@@ -56,7 +56,8 @@ def reward_model_scores(
             return Dataset.from_dict({"reward": rate(list(zip(conversations[rows], responses[rows], strict=True)))})
 
         rewards = in_shards(shards, rate_part, len(responses))
-    return rewards.with_format("torch", dtype=torch.float64)["reward"][:]
+    column: Tensor = rewards.with_format("torch", dtype=torch.float64)["reward"][:]
+    return column
 
 
 @contextmanager
@@ -103,7 +104,8 @@ def _rewards(model: PreTrainedModel, rows: Sequence[list[int]], batch_tokens: in
 
     def rate(batch: list[int]) -> list[float]:
         input_ids = torch.tensor([rows[i] for i in batch], device=model.device)
-        return model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits[:, 0].tolist()
+        logits: Tensor = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
+        return logits[:, 0].tolist()
 
     # Rows of one length together: no padding, after which models look for the last token in different ways.
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -168,4 +170,5 @@ def _load(checkpoint: Checkpoint, dtype: torch.dtype, **kwargs: int) -> PreTrain
         trust_remote_code=False,
         **kwargs,
     )
-    return model.eval().to(compute_device())
+    ready: PreTrainedModel = model.eval().to(compute_device())
+    return ready

@@ -136,7 +136,8 @@ def _present(path: Path) -> list[Version]:
 def _versions(path: Path) -> list[Version]:
     _restore(path)
     manifest = path / MANIFEST if path.is_dir() else _manifest_of(path)
-    return json.loads(manifest.read_text())["versions"]
+    versions: list[Version] = json.loads(manifest.read_text())["versions"]
+    return versions
 
 
 def _has_sizes(path: Path, version: Version) -> bool:
