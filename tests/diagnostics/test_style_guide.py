@@ -2,6 +2,7 @@
 
 import pytest
 
+from selfie.config.gold import GoldParameters
 from selfie.diagnostics.style_guide import guide_of, style_guide_shares
 from selfie.pipelines.diagnostics import nodes
 
@@ -59,13 +60,16 @@ def test_an_annotator_may_have_no_style_guide():
     assert guide_of(None) is None
 
 
+GOLD = GoldParameters(annotator="world")
+
+
 def test_the_nodes_ask_the_annotator_that_the_parameter_names(monkeypatch):
     assert nodes.measure_style_guide(NOW, None, 100, 0, initial=BEFORE) == {"style_guide": None}
-    assert nodes.measure_style_guide(NOW, "world", 100, 0, initial=BEFORE) == {"style_guide": None}
+    assert nodes.measure_style_guide(NOW, GOLD, 100, 0, initial=BEFORE) == {"style_guide": None}
     monkeypatch.setattr(nodes, "gold_scorer", lambda gold: Scorer())
-    measured = nodes.measure_style_guide(NOW, "named", 100, 0, initial=BEFORE)["style_guide"]
+    measured = nodes.measure_style_guide(NOW, GOLD, 100, 0, initial=BEFORE)["style_guide"]
     assert (measured["share"], measured["change_from_initial"]) == (0.6, pytest.approx(0.2))
-    section = nodes.compose_section(NOW, BEFORE, [], "named")
+    section = nodes.compose_section(NOW, BEFORE, [], GOLD)
     by_question = {answer["instruction"]: answer for answer in section["answers"]}
     assert by_question["b"]["policy_checks"] == {"short": True, "asked": True}
     assert by_question["b"]["initial_checks"] == {"short": True, "asked": False}

@@ -60,7 +60,7 @@ def responses(rows: int) -> Dataset:
         [
             {
                 **{"iteration": 1, "prompt_id": str(n // 2), "prompt": TEXT, "prompt_ids": [n // 2 % 40, n // 80] * 30},
-                **{"sample": n % 2, "response": TEXT, "response_ids": [5 + n % 2] * 20 + [1]},
+                **{"sample": n % 2, "source": "policy", "response": TEXT, "response_ids": [5 + n % 2] * 20 + [1]},
                 **{"policy_log_prob": -20.0 - n % 3, "initial_log_prob": -21.0},
             }
             for n in range(rows)
