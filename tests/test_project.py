@@ -234,21 +234,28 @@ def test_replayed_pairs_are_the_humans_and_trusted(replaying):
     assert any(entry["flagged"] for entry in log)
 
 
-def test_selfie_judges_length_neutrally(replaying):
-    """Stored rewards are β·gain − s·|y|, s the slope of the gain on the length between a prompt's two responses.
+def test_selfie_judges_per_token_within_the_initial_models_support(replaying):
+    """Stored rewards are β·gain·L̄/|y|. Half of the samples are the initial model's; none outside its bounds is paired.
 
     Pairs weigh as their margins do.
     """
     responses = stored(replaying, "04_feature/test_selfie/iteration_1/scored_responses")
-    rewards = np.array([0.1 * (row["policy_log_prob"] - row["initial_log_prob"]) for row in responses])
+    assert [row["source"] for row in responses[:4]] == ["policy", "policy", "initial", "initial"]
     lengths = np.array([len(row["response_ids"]) for row in responses], dtype=float)
-    gain, longer = rewards[::2] - rewards[1::2], lengths[::2] - lengths[1::2]
-    rewards -= (gain @ longer) / (longer @ longer) * lengths
+    gains = np.array([row["policy_log_prob"] - row["initial_log_prob"] for row in responses])
+    rewards = 0.1 * gains * lengths.mean() / lengths
     expected = {tuple(r["prompt_ids"] + r["response_ids"]): value for r, value in zip(responses, rewards, strict=True)}
+    own = np.array([row["source"] == "initial" for row in responses])
+    likely = np.array([row["initial_log_prob"] for row in responses]) / lengths
+    bounds = [np.percentile(values[own], [1, 99]) for values in (lengths, likely)]
+    found = {tuple(r["prompt_ids"] + r["response_ids"]): n for n, r in enumerate(responses)}
     pairs = stored(replaying, "05_model_input/test_selfie/iteration_1/pairs")
     for pair in pairs:
         for side in ("chosen", "rejected"):
-            assert pair[f"{side}_reward"] == pytest.approx(expected[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])])
+            response = tuple(pair["prompt_ids"] + pair[f"{side}_ids"])
+            assert pair[f"{side}_reward"] == pytest.approx(expected[response])
+            for values, (low, high) in zip((lengths, likely), bounds, strict=True):
+                assert low <= values[found[response]] <= high
         assert pair["margin"] >= 0
     margins = np.array([pair["margin"] for pair in pairs])
     assert [pair["weight"] for pair in pairs] == pytest.approx(margins / margins.mean())
