@@ -4,6 +4,7 @@ import pytest
 
 from selfie.config.gold import GoldParameters
 from selfie.diagnostics.style_guide import guide_of, style_guide_shares
+from selfie.judges.gold import gold_scorer
 from selfie.pipelines.diagnostics import nodes
 
 
@@ -44,32 +45,24 @@ def test_a_sure_gain_has_an_interval_above_zero():
     assert shares["change_from_initial_ci"] == [1.0, 1.0]
 
 
-class Scorer:
-    """A gold annotator with a style guide."""
-
-    def __call__(self, prompt: str, response: str) -> float:
-        return float(all(guide(prompt, response).values()))
-
-    def checks(self, prompt: str, response: str) -> dict[str, bool]:
-        return guide(prompt, response)
+RULES = {"word_count": {"least": 2, "most": 3}, "finished_sentence": {"end_marks": ".!?"}}
+GOLD = GoldParameters.model_validate({"annotator": "style_guide", "checks": RULES})
+WORLD = GoldParameters(annotator="world")
 
 
 def test_an_annotator_may_have_no_style_guide():
-    assert guide_of(Scorer())("a", "a") == {"short": True, "asked": True}
-    assert guide_of(lambda prompt, response: 0.0) is None
+    assert guide_of(gold_scorer(GOLD))("Why?", "It rains.") == {"word_count": True, "finished_sentence": True}
+    assert guide_of(gold_scorer(WORLD)) is None
     assert guide_of(None) is None
 
 
-GOLD = GoldParameters(annotator="world")
-
-
-def test_the_nodes_ask_the_annotator_that_the_parameter_names(monkeypatch):
-    assert nodes.measure_style_guide(NOW, None, 100, 0, initial=BEFORE) == {"style_guide": None}
-    assert nodes.measure_style_guide(NOW, GOLD, 100, 0, initial=BEFORE) == {"style_guide": None}
-    monkeypatch.setattr(nodes, "gold_scorer", lambda gold: Scorer())
-    measured = nodes.measure_style_guide(NOW, GOLD, 100, 0, initial=BEFORE)["style_guide"]
-    assert (measured["share"], measured["change_from_initial"]) == (0.6, pytest.approx(0.2))
-    section = nodes.compose_section(NOW, BEFORE, [], GOLD)
-    by_question = {answer["instruction"]: answer for answer in section["answers"]}
-    assert by_question["b"]["policy_checks"] == {"short": True, "asked": True}
-    assert by_question["b"]["initial_checks"] == {"short": True, "asked": False}
+def test_the_nodes_ask_the_annotator_that_the_parameter_names():
+    """Both answers follow it now, one did before."""
+    now, before = answers(Why="It rains.", How="With water."), answers(Why="It rains.", How="with a lot of water")
+    for without in (None, WORLD):
+        assert nodes.measure_style_guide(now, without, 100, 0, initial=before) == {"style_guide": None}
+    measured = nodes.measure_style_guide(now, GOLD, 100, 0, initial=before)["style_guide"]
+    assert (measured["share"], measured["change_from_initial"]) == (1.0, 0.5)
+    _, answer = nodes.compose_section(now, before, [], GOLD)["answers"]
+    assert answer["policy_checks"] == {"word_count": True, "finished_sentence": True}
+    assert answer["initial_checks"] == {"word_count": False, "finished_sentence": False}
