@@ -32,6 +32,7 @@ def summary(whole_run):
 
 def test_summary_has_every_policy_with_its_figures(summary):
     assert summary["experiment"] == "test"
+    assert summary["model"] == "initial_model"  # no path of this machine
     assert [row["name"] for row in summary["iterations"]] == ["initial", "policy_0", "policy_1", "policy_2"]
     initial, seeded, *iterations = summary["iterations"]
     assert initial["win_rate"] == 50.0

@@ -36,6 +36,11 @@ class Checkpoint:
     source: str
     revision: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What reports call it: a folder's own name, without the path on this machine, or the hub repository's."""
+        return Path(self.source).name if Path(self.source).is_dir() else self.source
+
     def load_model(self, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
         """The model in evaluation mode, on the compute device unless said otherwise.
 

@@ -60,7 +60,7 @@ def summary_of(
 
     Args:
         experiment: its name.
-        model: the initial model's folder or repository.
+        model: what the initial model is called.
         metrics: namespace (``initial``, ``seeding``, ``iteration_1`` …) → its metrics.
         timings: node → ``namespace``, ``stage``, ``seconds``, ``peak_rss_gib``, as the timing hook records them.
 

@@ -10,7 +10,7 @@ from selfie.reporting.report import html_report, markdown_report
 from selfie.reporting.summary import policy_name, summary_of
 
 STEP_VERSIONS = {
-    "summarise": 2,
+    "summarise": 3,
     "plot_progress": 2,
     "write_report": 2,
     "write_html": 2,
@@ -37,7 +37,7 @@ def summarise(
         }
         for namespace in namespaces
     }
-    return summary_of(experiment, initial_model.source, metrics, timings)
+    return summary_of(experiment, initial_model.name, metrics, timings)
 
 
 def plot_progress(summary: dict[str, Any]) -> Figure:
