@@ -119,7 +119,7 @@ def test_answers_stay_text(page):
     assert texts(page, "policy-text") == [image]
     for summary in page.locator("#labels-examples summary").all():
         summary.click()
-    example = page.locator(".example").first.inner_text()
+    example = page.locator("#labels-examples .example").first.inner_text()
     assert script in example
     assert image in example
     assert page.locator("header code").inner_text() == f"models/{image}"
