@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test test-unit test-all check chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo world test test-unit test-all coverage check chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +53,11 @@ test-unit: install  ## the unit tests alone: each part of its own
 
 test-all: check  ## all tests, the nightly ones too: killed runs, whole benchmarks, every bad input
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(IN_PARALLEL)
+
+coverage: install  ## line and branch coverage of preference, storage and judges by their tests; fails below 95% of one
+	HF_HUB_OFFLINE=1 $(BIN)/coverage run -m pytest -m unit tests/preference tests/storage tests/judges
+	@for package in preference storage judges; do \
+	  $(BIN)/coverage report --include="src/selfie/$$package/*" || failed=1; done; [ -z "$$failed" ]
 
 chaos: install  ## kill whole runs of the world 30 times, compare with uninterrupted ones: about 10 minutes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos.py

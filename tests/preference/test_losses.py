@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from selfie.preference.losses import dpo_margin, noise_aware_loss
+from selfie.preference.losses import chosen_nll, dpo_margin, noise_aware_loss
 
 MARGINS = st.floats(-30, 30)
 ALPHAS = st.floats(0, 1)
@@ -99,3 +99,8 @@ def test_never_below_the_entropy_of_its_label(margin: float, flagged: bool, alph
     smoothing = alpha * flagged
     entropy = -sum(p * math.log(p) for p in (smoothing, 1 - smoothing) if p > 0)
     assert loss(margin, flagged, alpha) >= max(0.0, entropy - 1e-12)
+
+
+def test_chosen_nll_by_hand():
+    """Responses of −6 and −1 nats with 4 tokens on average: 6/4 and 1/4."""
+    assert chosen_nll(torch.tensor([-6.0, -1.0]), 4.0).tolist() == [1.5, 0.25]

@@ -46,6 +46,14 @@ def test_a_killed_process_redoes_its_last_shard_only(tmp_path: Path):
     assert third.computed == []
 
 
+def test_two_pieces_of_work_in_one_folder_do_not_meet(tmp_path: Path):
+    one = Shards(tmp_path, 3)
+    one.map(Squares(), 4)
+    other = Squares()
+    one.within("other").map(other, 4)
+    assert other.computed == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("damage", [b"same size", b"shorter", b""])
 def test_a_damaged_shard_is_set_aside_and_computed_anew(tmp_path: Path, caplog, damage: bytes):
     Shards(tmp_path, 3).map(Squares(), 6)
