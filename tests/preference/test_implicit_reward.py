@@ -89,6 +89,19 @@ def test_length_neutral_by_hand():
     assert neutral.tolist() == pytest.approx([0.4, 1.2, -1.5, 0.1])
 
 
+def test_length_neutral_with_a_lone_response_and_short_lengths():
+    """Rewards 0, 1 of 1 and 2 tokens: the slope is 1. A prompt's only response says nothing about length, and pays."""
+    rewards = torch.tensor([0.0, 1.0, 5.0], dtype=torch.float64)
+    assert length_neutral(rewards, torch.tensor([1, 2, 3]), torch.tensor([0, 0, 1])).tolist() == [-1.0, -1.0, 2.0]
+
+
+def test_length_neutral_keeps_the_rewards_precision():
+    """Rewards that are a hundredth of the length: nothing is left but float64's rounding."""
+    tokens = torch.tensor([7, 8, 8])
+    neutral = length_neutral(tokens.double() / 100, tokens, torch.zeros(3, dtype=torch.long))
+    assert neutral.abs().max() < 1e-15
+
+
 PROMPTS_OF_TWO = st.lists(st.tuples(REWARDS, st.integers(1, 300)), min_size=2, max_size=12).map(
     lambda samples: samples[: len(samples) // 2 * 2]
 )
@@ -118,6 +131,7 @@ def test_equal_lengths_leave_nothing_to_correct(values: list[float], tokens: int
 def test_margin_weights_by_hand():
     """Margins 0, 1 and 5 have mean 2: weights 0, ½ and 2½. Where all are zero, nothing is known: even weights."""
     assert margin_weights(torch.tensor([0.0, 1.0, 5.0])).tolist() == [0.0, 0.5, 2.5]
+    assert margin_weights(torch.tensor([0.0, 0.5])).tolist() == [0.0, 2.0]
     assert margin_weights(torch.zeros(3)).tolist() == [1.0, 1.0, 1.0]
 
 

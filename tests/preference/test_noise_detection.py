@@ -31,7 +31,7 @@ def test_window_forgets():
     assert detector.threshold() == pytest.approx(1.25)
 
 
-@pytest.mark.parametrize(("percentile", "minimum"), [(10, 10), (25, 4), (3, 34), (50, 2)])
+@pytest.mark.parametrize(("percentile", "minimum"), [(10, 10), (25, 4), (3, 34), (50, 2), (1, 100)])
 def test_nothing_is_flagged_before_the_minimum(percentile: float, minimum: int):
     """100/K pairs, rounded up: one fewer, and not even an absurd margin lies below τ."""
     detector = NoiseDetector(percentile, window=100)

@@ -9,10 +9,11 @@ def test_statistics_by_hand():
     # pairs 56 65 56 65: two different ones of four; a single token has no pair
     assert statistics.tolist() == [[5.0, 0.5, -2.0], [1.0, 0.0, -3.0]]
     assert statistics.dtype == torch.float64
+    assert response_statistics([[5, 5, 5, 5]], torch.tensor([-1.0]))[0, 1].item() == 1 - 1 / 3  # to float64's last bit
 
 
 def test_bounds_leave_the_percentile_on_both_sides():
-    statistics = torch.arange(101.0).unsqueeze(1)
+    statistics = torch.arange(101, dtype=torch.float64).unsqueeze(1)
     assert support_bounds(statistics, 10.0).tolist() == [[10.0], [90.0]]
 
 

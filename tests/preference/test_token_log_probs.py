@@ -8,7 +8,13 @@ import pytest
 import torch
 import transformers
 
-from selfie.preference.token_log_probs import Head, extrapolated_token_log_probs, sum_by_sequence, token_log_probs
+from selfie.preference.token_log_probs import (
+    Head,
+    extrapolated_token_log_probs,
+    sum_by_sequence,
+    token_kl,
+    token_log_probs,
+)
 
 POSITIONS, WIDTH, VOCABULARY = 37, 16, 53
 TOKENS = torch.arange(POSITIONS) * 7 % VOCABULARY
@@ -42,6 +48,29 @@ def test_logits_by_hand():
     torch.testing.assert_close(Head(weight, bias, 0.5).logits(hidden), torch.tensor([[2.0, -1.0]]))
     capped = torch.tensor([[2 * math.tanh(1.0), -2 * math.tanh(0.5)]])
     torch.testing.assert_close(Head(weight, bias, 0.5, 2.0).logits(hidden), capped)
+
+
+def test_logits_are_float32_of_a_head_in_bf16():
+    """3 + 2⁻⁹ is 3 in bf16, and so is the hidden state before the product."""
+    head = Head(torch.tensor([[1.0], [0.5]]).bfloat16())
+    logits = head.logits(torch.tensor([[3 + 2**-9]]))
+    assert logits.dtype == torch.float32
+    assert logits.tolist() == [[3.0, 1.5]]
+
+
+def test_every_position_needs_its_token():
+    hidden, head, chunk = random_hidden(0), random_head(1), 5 * VOCABULARY
+    with pytest.raises(ValueError, match="shorter"):
+        token_log_probs(hidden, TOKENS[:30], head, chunk)
+    with pytest.raises(ValueError, match="shorter"):
+        extrapolated_token_log_probs(hidden, head, hidden, head, TOKENS[:30], 0.5, chunk)
+
+
+def test_a_frozen_body_leaves_the_head_its_gradients():
+    """Where chunks are computed again, too."""
+    head = random_head(1)
+    token_log_probs(random_hidden(0).detach(), TOKENS, head, 5 * VOCABULARY, 1).sum().backward()
+    assert head.weight.grad is not None
 
 
 def test_log_probs_by_hand():
@@ -125,6 +154,30 @@ def test_extrapolation_goes_away_from_the_reference():
 def test_sum_by_sequence_by_hand():
     """Sequences of 2, 0 and 1 tokens take 1 + 2, nothing, and 4."""
     assert sum_by_sequence(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 2]), 3).tolist() == [3.0, 0.0, 4.0]
+    large = torch.tensor([2.0**24, 1.0])  # whose sum float32 does not have
+    assert sum_by_sequence(large, torch.tensor([0, 0]), 1).tolist() == [2**24 + 1]
+
+
+def test_kl_by_hand():
+    """p = (0.6, 0.3, 0.1) and (36, 9, 1)/46 against even odds: Σ p·ln 3p; against itself nothing."""
+    head, even = Head(torch.tensor([[math.log(6)], [math.log(3)], [0.0]])), Head(torch.zeros(3, 1))
+    hidden = torch.tensor([[1.0], [2.0]], requires_grad=True)
+    expected = [sum(p * math.log(3 * p) for p in row) for row in ((0.6, 0.3, 0.1), (36 / 46, 9 / 46, 1 / 46))]
+    found = token_kl(hidden, head, hidden, even)
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert not found.requires_grad
+    assert token_kl(hidden, head, hidden, head).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("logits", [5 * VOCABULARY, 1024 * VOCABULARY])
+def test_kl_in_chunks_is_that_of_the_full_softmax(logits: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("selfie.preference.token_log_probs.CPU_LOGITS", logits)
+    hidden, other, head, other_head = random_hidden(0), random_hidden(2), random_head(1), random_head(3)
+    p, q = (torch.log_softmax(naive_logits(*one), -1).detach() for one in ((hidden, head), (other, other_head)))
+    torch.testing.assert_close(token_kl(hidden, head, other, other_head), (p.exp() * (p - q)).sum(-1))
+    if logits < POSITIONS * VOCABULARY:
+        with pytest.raises(ValueError, match="shorter"):
+            token_kl(hidden, head, other[:30], other_head)
 
 
 SHAPE = {
@@ -165,6 +218,13 @@ def test_head_gives_the_models_own_logits(family: str):
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         ours = Head.of(model).logits(hidden)
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_heads_settings_multiply():
+    """Muse Glimmer's multiplier of ½, and a division by 4 as Granite's: an eighth; a cap as xLSTM's."""
+    config = transformers.LlamaConfig(**SHAPE, output_multiplier=0.5, logits_scaling=4.0, output_logit_soft_cap=3.0)
+    head = Head.of(transformers.LlamaForCausalLM(config))
+    assert (head.scale, head.softcap) == (0.125, 3.0)
 
 
 SMALL, LARGE = 16_000, 128_000
