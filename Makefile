@@ -76,7 +76,8 @@ bench-scale: install  ## how time and memory of each stage grow with the rows: 1
 	$(BIN)/python -m benchmarks.speed.scale $(BENCH)
 
 mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db \
+	  --host 127.0.0.1 --port $(PORT) --workers 1
 
 viz: install  ## look at the pipelines in kedro-viz on 127.0.0.1
 	$(BIN)/kedro viz run --include-hooks --host 127.0.0.1 --port $(VIZ_PORT) --no-browser
