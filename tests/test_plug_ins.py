@@ -38,7 +38,7 @@ prompts: {{type: my_package.parts.LinesDataset, filepath: "{}"}}
 """
 OWN = {
     "iterations": 1,
-    "judging": {"judge": "my_package.parts.per_token"},
+    "judging": {"judge": "my_package.parts.priced"},
     "generation": {"engine": "my_package.parts.OneByOne"},
     "gold": {"annotator": "my_package.parts.brief"},
     "seeding": {"loss": "my_package.parts.hinge"},
@@ -100,17 +100,20 @@ def parts(made: Any) -> Any:
 
 
 def test_a_judge(made: Any):
-    """Rewards per token, from the stored log-probs."""
+    """The implicit reward less the tokens' price, from the stored log-probs."""
     scored = made("iteration_1.scored_responses").to_list()
     rewards = {
-        tuple(row["response_ids"]): BETA * (row["policy_log_prob"] - row["initial_log_prob"]) / len(row["response_ids"])
+        tuple(row["prompt_ids"] + row["response_ids"]): BETA * (row["policy_log_prob"] - row["initial_log_prob"])
+        - 0.05 * len(row["response_ids"])
         for row in scored
     }
     pairs = made("iteration_1.pairs").to_list()
     assert len(pairs) > 10
     for pair in pairs:
         for side in ("chosen", "rejected"):
-            assert pair[f"{side}_reward"] == pytest.approx(rewards[tuple(pair[f"{side}_ids"])], abs=1e-6)
+            assert pair[f"{side}_reward"] == pytest.approx(
+                rewards[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])], abs=1e-6
+            )
 
 
 def test_an_engine(made: Any, parts: Any):
@@ -182,11 +185,11 @@ REFUSED = {
     "gold annotator": ("gold", "annotator", "wrld", ["'style_guide'", "did you mean world?"]),
     "gold of other arguments": ("gold", "annotator", "my_package.parts.hinge", ["(prompt, response)", "missing"]),
     "like nothing known": ("training", "loss", "zzz", ["'zzz'", "or your own as package.module.name"]),
-    "no module": ("judging", "judge", "my_package.pats.per_token", ["No module named 'my_package.pats'", "PYTHONPATH"]),
-    "no such name": ("judging", "judge", "my_package.parts.per_tokn", ["no attribute 'per_tokn'"]),
+    "no module": ("judging", "judge", "my_package.pats.priced", ["No module named 'my_package.pats'", "PYTHONPATH"]),
+    "no such name": ("judging", "judge", "my_package.parts.pricd", ["no attribute 'pricd'"]),
     "broken module": ("training", "loss", "my_package.broken.hinge", ["RuntimeError: no licence"]),
     "not a path": ("training", "loss", "my_package..hinge", ["my_package..hinge can't be imported"]),
-    "other arguments": ("training", "loss", "my_package.parts.per_token", ["(margin, flagged, alpha)", "too many"]),
+    "other arguments": ("training", "loss", "my_package.parts.priced", ["(margin, flagged, alpha)", "too many"]),
     "no function": ("generation", "engine", "my_package.parts.torch", ["can't be called with (checkpoint, "]),
 }
 
