@@ -37,10 +37,13 @@ CHOSEN = {"scoring": "float32"}
 GOLD = GoldParameters.model_validate(
     {"annotator": "style_guide", "checks": {"sentence_count": {"least": 1, "most": 3}}}
 )
-JUDGING = JudgingParameters(judge="implicit_reward", length="neutral", batch_tokens=8192, shard_rows=SHARD_ROWS)
+JUDGING = JudgingParameters(
+    judge="implicit_reward", length="per_token", support_percentile=1.0, batch_tokens=8192, shard_rows=SHARD_ROWS
+)
 GENERATION = GenerationParameters(
     engine="transformers",
     samples_per_prompt=2,
+    initial_samples=1,
     temperature=1.0,
     top_p=1.0,
     max_new_tokens=2,
@@ -60,7 +63,12 @@ def responses(rows: int) -> Dataset:
         [
             {
                 **{"iteration": 1, "prompt_id": str(n // 2), "prompt": TEXT, "prompt_ids": [n // 2 % 40, n // 80] * 30},
-                **{"sample": n % 2, "source": "policy", "response": TEXT, "response_ids": [5 + n % 2] * 20 + [1]},
+                **{
+                    "sample": n % 2,
+                    "source": ("policy", "initial")[n % 2],
+                    "response": TEXT,
+                    "response_ids": [5 + n % 2] * 20 + [1],
+                },
                 **{"policy_log_prob": -20.0 - n % 3, "initial_log_prob": -21.0},
             }
             for n in range(rows)

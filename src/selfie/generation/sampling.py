@@ -94,14 +94,19 @@ def beside_one_another(parts: dict[str, Dataset]) -> Dataset:
     Args:
         parts: name → what :func:`sample_responses` gave for the same prompts.
     """
-    named = [part.add_column("source", [source] * len(part)) for source, part in parts.items()]
-    every = concatenate_datasets(named)
-    prompts = len({*named[0]["prompt_id"]})
-    firsts = np.cumsum([0, *map(len, named)])
-    rows = [first + np.arange(len(part)).reshape(prompts, -1) for first, part in zip(firsts, named, strict=False)]
-    together = every.select(np.hstack(rows).ravel())
-    samples = np.tile(np.arange(len(every) // prompts), prompts)
-    return together.remove_columns("sample").add_column("sample", samples)
+    prompts = len({*next(iter(parts.values()))["prompt_id"]})
+    named, rows = [], []
+    done = 0
+    for source, part in parts.items():
+        places = done + np.arange(len(part)).reshape(prompts, -1)
+        count = places.shape[1]
+        samples = np.tile(done // prompts + np.arange(count), prompts)
+        numbered = part.remove_columns("sample").add_column("sample", samples)
+        named.append(numbered.add_column("source", [source] * len(part)))
+        rows.append(places)
+        done += len(part)
+    # The order comes last: a column that is added to rows in another order would be cached among the shards' files.
+    return concatenate_datasets(named).select(np.hstack(rows).ravel())
 
 
 def sampled_by(responses: Dataset, source: str) -> Dataset:

@@ -29,4 +29,4 @@ def beyond_bounds(scored: Dataset, bounds: Tensor) -> Tensor:
 
 def _statistics(scored: Dataset) -> Tensor:
     log_probs = torch.tensor(scored["initial_log_prob"][:], dtype=torch.float64)
-    return response_statistics(scored["response_ids"][:], log_probs)
+    return response_statistics(scored["response_ids"], log_probs)  # not [:]: rows stay on the disk

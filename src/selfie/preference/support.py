@@ -8,28 +8,26 @@ or ever longer ones. So a response unlike the initial model's own takes no part 
 No feature here belongs to a task: any text has a length, repeats itself more or less, and is more or less likely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-STATISTICS = ("tokens", "repeated_pairs", "initial_log_prob_per_token")
 
-
-def response_statistics(responses: Sequence[Sequence[int]], initial_log_prob: Tensor) -> Tensor:
-    """What is compared, in the order of :data:`STATISTICS`; shape [responses, 3], float64.
+def response_statistics(responses: Iterable[Sequence[int]], initial_log_prob: Tensor) -> Tensor:
+    """What is compared, shape [responses, 3], float64.
 
     Args:
-        responses: token ids, at least one each.
+        responses: token ids, at least one each; read once.
         initial_log_prob: log π_init(y|x) in nats, summed over the response's tokens, shape [responses].
 
     Returns:
         The number of tokens; the share of neighbouring token pairs that the response has had before, in [0, 1]; the
         mean log π_init of its tokens in nats.
     """
-    lengths = torch.tensor([len(ids) for ids in responses], dtype=torch.float64)
-    repeated = torch.tensor([_repeated_pairs(ids) for ids in responses], dtype=torch.float64)
+    found = torch.tensor([(len(ids), _repeated_pairs(ids)) for ids in responses], dtype=torch.float64)
+    lengths, repeated = found.unbind(dim=1)
     return torch.stack([lengths, repeated, initial_log_prob.double() / lengths], dim=1)
 
 

@@ -67,5 +67,6 @@ def generate_responses(
         for source, count in counts.items()
         if count
     }
-    responses = beside_one_another(parts)
-    return responses.add_column("iteration", np.full(len(responses), iteration))
+    return beside_one_another(
+        {source: part.add_column("iteration", np.full(len(part), iteration)) for source, part in parts.items()}
+    )

@@ -16,6 +16,9 @@ STEP_VERSIONS = {
     "write_html": 2,
 }
 
+KINDS = ("heldout", "evaluation", "labels", "diagnostics", "style_guide", "drift")
+"""Of metrics; where two have the same one (``n_pairs`` is the training pairs'), the later kind's counts."""
+
 
 def summarise(
     experiment: str, initial_model: Checkpoint, timings: dict[str, Any], **results: dict[str, Any]
@@ -23,18 +26,7 @@ def summarise(
     """One table of all policies; ``results``: NAMESPACE_evaluation, NAMESPACE_labels …, in their order."""
     namespaces = [name.removesuffix("_evaluation") for name in results if name.endswith("_evaluation")]
     metrics = {
-        namespace: {
-            name: value
-            for kind in (
-                "heldout",
-                "evaluation",
-                "labels",
-                "diagnostics",
-                "style_guide",
-                "drift",
-            )  # the training pairs' number wins
-            for name, value in results.get(f"{namespace}_{kind}", {}).items()
-        }
+        namespace: {name: value for kind in KINDS for name, value in results.get(f"{namespace}_{kind}", {}).items()}
         for namespace in namespaces
     }
     return summary_of(experiment, initial_model.name, metrics, timings)

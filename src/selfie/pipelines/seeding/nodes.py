@@ -1,5 +1,6 @@
 """Nodes of the seeding pipeline."""
 
+import logging
 from itertools import groupby
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from selfie.models.precision import sampling_arithmetic, trains_mixed
 from selfie.runtime.random_seeds import derive_seed
 from selfie.storage.shards import Shards
 from selfie.training.pairs import tokenize
+
+logger = logging.getLogger(__name__)
 
 STEP_VERSIONS = {
     "sample_seeds": 1,
@@ -116,4 +119,7 @@ def tokenize_pairs(
 
 
 def _first(preferences: Dataset, count: int | None) -> Dataset:
-    return preferences if count is None else preferences.take(min(count, len(preferences)))
+    if count is None or count >= len(preferences):
+        return preferences
+    logger.info("the first %d of %d seed pairs are used: see the parameter seed_pairs", count, len(preferences))
+    return preferences.take(count)
