@@ -97,6 +97,7 @@ def test_rivals_of_the_default_keep_the_papers_settings():
     for method in set(METHODS) - {"initial", "seed_dpo", "full_dpo", "selfie"}:
         laid = parameters("base", method=method)
         assert (laid.generation.initial_samples, laid.judging.support_percentile) == (0, 0.0), method
+        assert laid.judging.choose_truncated, method
         assert (laid.judging.weighting, laid.training.replay, laid.training.nll_weight) == ("even", 0, 0.0), method
 
 

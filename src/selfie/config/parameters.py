@@ -99,6 +99,9 @@ class JudgingParameters(StrictModel):
     side) of the initial model's own responses to the iteration's prompts takes no part in any pair. 0: every response
     may, as in the paper. Above 0 it keeps the loop from learning what the judge overrates, and takes
     ``generation.initial_samples``."""
+    choose_truncated: bool = True
+    """Whether a response that the token limit cut may be chosen, as in the paper. If not, it can only be rejected: how
+    it would have ended was not judged, and a policy that learns from it learns to be cut."""
     question: QuestionParameters | None = None
     """Needed by the judge ``prompted_policy``."""
     batch_tokens: PositiveInt
