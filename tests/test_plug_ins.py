@@ -54,8 +54,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "parts.py").write_text("\n".join(EXAMPLES))
     (folder / "broken.py").write_text("raise RuntimeError('no licence')")
     (folder / "wrong.py").write_text(
-        "def mean(margin, flagged, alpha): return margin.mean()\n"
-        "def constant(margin, flagged, alpha): return 0 * flagged\n"
+        "def mean(margin, flagged, label_smoothing): return margin.mean()\n"
+        "def constant(margin, flagged, label_smoothing): return 0 * flagged\n"
         "def one(scored, context): return [1.0]\n"
         "def nan(scored, context): return [float('nan')] * len(scored)\n"
     )
@@ -159,7 +159,7 @@ def test_a_gold_annotator(made: Any):
         ("judging", "judge", "implicit_reward", "judge_responses"),
         ("generation", "engine", "transformers", "generate_responses"),
         ("training", "loss", "robust", "train_policy"),
-        ("gold", "annotator", "world", "audit_pairs"),
+        ("gold", "annotator", "synthetic", "audit_pairs"),
     ],
 )
 def test_another_part_makes_its_results_stale(
@@ -182,14 +182,19 @@ REFUSED = {
     "judge": ("judging", "judge", "implicit_rewards", ["'prompted_policy'", "did you mean implicit_reward?"]),
     "engine": ("generation", "engine", "vlm", ["'transformers'", "did you mean vllm?"]),
     "loss": ("seeding", "loss", "robbust", ["'noise_aware'", "did you mean robust?"]),
-    "gold annotator": ("gold", "annotator", "wrld", ["'style_guide'", "did you mean world?"]),
+    "gold annotator": ("gold", "annotator", "sinthetic", ["'style_guide'", "did you mean synthetic?"]),
     "gold of other arguments": ("gold", "annotator", "my_package.parts.hinge", ["(prompt, response)", "missing"]),
     "like nothing known": ("training", "loss", "zzz", ["'zzz'", "or your own as package.module.name"]),
     "no module": ("judging", "judge", "my_package.pats.priced", ["No module named 'my_package.pats'", "PYTHONPATH"]),
     "no such name": ("judging", "judge", "my_package.parts.pricd", ["no attribute 'pricd'"]),
     "broken module": ("training", "loss", "my_package.broken.hinge", ["RuntimeError: no licence"]),
     "not a path": ("training", "loss", "my_package..hinge", ["my_package..hinge can't be imported"]),
-    "other arguments": ("training", "loss", "my_package.parts.priced", ["(margin, flagged, alpha)", "too many"]),
+    "other arguments": (
+        "training",
+        "loss",
+        "my_package.parts.priced",
+        ["(margin, flagged, label_smoothing)", "too many"],
+    ),
     "no function": ("generation", "engine", "my_package.parts.torch", ["can't be called with (checkpoint, "]),
 }
 

@@ -95,7 +95,7 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
     ].data.metrics.keys()
     assert children["policy_1"].data.metrics.keys() >= children["initial"].data.metrics.keys()
     assert {"git_commit", "config_hash"} <= parent.data.tags.keys()
-    assert parent.data.params["training.alpha"] == "0.1"
+    assert parent.data.params["training.label_smoothing"] == "0.1"
     client = mlflow.MlflowClient()
     curve = client.get_metric_history(parent.info.run_id, "win_rate")
     assert [point.step for point in curve] == [0, 1, 2]
@@ -300,8 +300,8 @@ def test_a_reward_model_is_trained_and_judges(whole_run):
 @pytest.mark.parametrize(
     ("parameters", "error", "words"),
     [
-        ({"trainig": {"alpha": 0.2}}, ConfigurationError, "did you mean training"),
-        ({"training": {"alpha": 1.5}}, ConfigurationError, "training.alpha"),
+        ({"trainig": {"label_smoothing": 0.2}}, ConfigurationError, "did you mean training"),
+        ({"training": {"label_smoothing": 1.5}}, ConfigurationError, "training.label_smoothing"),
         ({"training": {"learning_rate": "fast"}}, ConfigurationError, "training.learning_rate"),
         ({"judging": {"judge": "oracle"}}, ConfigurationError, "judging.judge"),
         ({"generation": {"engine": "warp"}}, ConfigurationError, "generation.engine"),
@@ -338,7 +338,7 @@ def test_seeds_are_made_in_a_fresh_clone(tmp_path, monkeypatch, empty_database):
         assert "initial_model" not in pipelines["seed_labelling"].inputs()
 
 
-@pytest.mark.parametrize("env", ["base", "world", "paper", "test"])
+@pytest.mark.parametrize("env", ["base", "synthetic", "paper", "test"])
 def test_every_dataset_of_every_pipeline_resolves_and_instantiates(env):
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT, env=env) as session:
@@ -356,7 +356,11 @@ def test_the_papers_setting_is_complete():
         parameters = session.load_context().params
         assert "iteration_3" in pipelines
     training = parameters["training"]
-    assert (training.alpha, training.noise_percentile, training.extrapolation) == (0.1, 10.0, [0.5, 0.25, 0.125])
+    assert (training.label_smoothing, training.noise_percentile, training.extrapolation) == (
+        0.1,
+        10.0,
+        [0.5, 0.25, 0.125],
+    )
     assert parameters["prompts_per_iteration"] == [8000, 20000, 30000]
 
 

@@ -11,6 +11,8 @@ from kedro.pipeline import Node, Pipeline
 from selfie.app.preflight import check_inputs, check_parameters
 from selfie.config.gold import CheckParameters
 from selfie.config.parameters import Parameters
+from selfie.config.pipeline_options import choose_options
+from selfie.config.reading import read_configuration
 from selfie.datasets import CheckpointDataset, PromptDataset
 from selfie.errors import ConfigurationError, DataError, ModelError
 from selfie.generation.engine_choice import choose_engine
@@ -38,12 +40,12 @@ def test_the_shipped_parameters_are_in_range(environment: str):
 
 def test_params_of_the_command_line_are_laid_over(base: dict[str, Any]):
     """Nested ones change what they name and leave their neighbours; lists are replaced as a whole."""
-    runtime = {"seed": 7, "training": {"alpha": 0.25, "extrapolation": [0.0]}, "prompts_per_iteration": [5]}
+    runtime = {"seed": 7, "training": {"label_smoothing": 0.25, "extrapolation": [0.0]}, "prompts_per_iteration": [5]}
     parameters = check_parameters(base, runtime)
     assert parameters.seed == 7
-    assert (parameters.training.alpha, parameters.training.extrapolation) == (0.25, [0.0])
+    assert (parameters.training.label_smoothing, parameters.training.extrapolation) == (0.25, [0.0])
     assert parameters.training.learning_rate == base["training"]["learning_rate"]
-    assert parameters.seeding.alpha == base["seeding"]["alpha"]
+    assert parameters.seeding.label_smoothing == base["seeding"]["label_smoothing"]
     assert parameters.prompts_per_iteration == [5]
     assert base == configured()  # laid over, not written into
 
@@ -57,23 +59,34 @@ OPTIMIZER = {
 }
 WRONG = {
     "misspelt": ({"betta": 0.1}, ["parameter betta", "no such parameter", "did you mean beta?"]),
-    "misspelt inside": ({"training": {"aplha": 0.1}}, ["training.aplha", "did you mean alpha?"]),
-    "misspelt group": ({"trainig": {"alpha": 0.1}}, ["parameter trainig", "did you mean training?"]),
+    "misspelt inside": (
+        {"training": {"label_smothing": 0.1}},
+        ["training.label_smothing", "did you mean label_smoothing?"],
+    ),
+    "misspelt group": ({"trainig": {"label_smoothing": 0.1}}, ["parameter trainig", "did you mean training?"]),
     "misspelt in an optional group": (
-        {"world": {"corpus": 9, "seed_pair": 9, "prompts": 9, "evaluation_prompts": 9}},
-        ["world.seed_pair", "did you mean seed_pairs?"],
+        {"synthetic": {"corpus": 9, "seed_pair": 9, "prompts": 9, "evaluation_prompts": 9}},
+        ["synthetic.seed_pair", "did you mean seed_pairs?"],
     ),
     "like nothing known": ({"zzzzzz": 1}, ["parameter zzzzzz", "no such parameter", "remove it"]),
     "renamed": ({"training": {"trust_warmup": 0.2}}, ["training.trust_warmup", "renamed to training.detector_warmup"]),
+    "renamed in both trainings": (
+        {"training": {"alpha": 0.1}, "seeding": {"alpha": 0.0}},
+        ["training.alpha", "renamed to training.label_smoothing", "renamed to seeding.label_smoothing"],
+    ),
+    "renamed group": ({"world": {"corpus": 9}}, ["parameter world", "renamed to synthetic"]),
     "renamed judge": ({"judging": {"judge": "logit"}}, ["judging.judge", "renamed to implicit_reward"]),
     "renamed annotator": ({"evaluation": {"annotator": "llm"}}, ["evaluation.annotator", "renamed to openai_api"]),
     "text for a number": ({"beta": "0.1"}, ["parameter beta", "(it is '0.1')"]),
     "number for text": ({"experiment": 3}, ["parameter experiment", "(it is 3)"]),
     "fraction for a count": ({"training": {"epochs": 1.5}}, ["training.epochs", "(it is 1.5)"]),
-    "yes for a number": ({"training": {"alpha": True}}, ["training.alpha", "(it is True)"]),
+    "yes for a number": ({"training": {"label_smoothing": True}}, ["training.label_smoothing", "(it is True)"]),
     "number for a list": ({"training": {"extrapolation": 0.5}}, ["training.extrapolation", "list"]),
     "text for a group": ({"training": "fast"}, ["parameter training", "(it is 'fast')"]),
-    "alpha above 1": ({"training": {"alpha": 1.1}}, ["training.alpha", "less than 0.5", "it is 1.1"]),
+    "smoothing of 1/2 and more": (
+        {"training": {"label_smoothing": 1.1}},
+        ["training.label_smoothing", "less than 0.5", "it is 1.1"],
+    ),
     "percentile of 100": ({"training": {"noise_percentile": 100.0}}, ["training.noise_percentile", "less than 100"]),
     "negative lambda": ({"training": {"extrapolation": [0.5, -0.1]}}, ["training.extrapolation.1", "it is -0.1"]),
     "no lambda": ({"training": {"extrapolation": []}}, ["training.extrapolation"]),
@@ -93,7 +106,11 @@ WRONG = {
     "unknown engine": ({"generation": {"engine": "tgi"}}, ["generation.engine", "'vllm'", "it is 'tgi'"]),
     "gold that is no group": (
         {"gold": "world"},
-        ["parameter gold:", "renamed to gold.annotator", "set gold: {annotator: world}"],
+        ["parameter gold:", "renamed to gold.annotator", "set gold: {annotator: synthetic}"],
+    ),
+    "renamed gold, in its group": (
+        {"gold": {"annotator": "world"}},
+        ["gold.annotator", "world was renamed to synthetic"],
     ),
     "renamed gold": ({"gold": "plain_language"}, ["set gold: {annotator: style_guide}"]),
     "unknown gold": (
@@ -154,8 +171,18 @@ def test_a_style_guide_of_the_users_own(base: dict[str, Any]):
 
 def test_all_wrong_parameters_are_named_at_once(base: dict[str, Any]):
     with pytest.raises(ConfigurationError) as caught:
-        check_parameters(base, {"beta": -1.0, "training": {"alpha": 2.0, "lambda": 0.5}})
-    assert all(name in caught.value.where for name in ("beta", "training.alpha", "training.lambda"))
+        check_parameters(base, {"beta": -1.0, "training": {"label_smoothing": 2.0, "lambda": 0.5}})
+    assert all(name in caught.value.where for name in ("beta", "training.label_smoothing", "training.lambda"))
+
+
+def test_an_old_preparation_is_named_anew(base: dict[str, Any]):
+    with pytest.raises(ConfigurationError, match=r"globals\.yml, preparation: world was renamed to synthetic"):
+        choose_options({"preparation": "world"}, check_parameters(base, {}))
+
+
+def test_an_environment_that_is_not_there_is_named():
+    with pytest.raises(ConfigurationError, match=r"environment world: .*choose one of .*paper, synthetic, test"):
+        read_configuration(CONFIG_LOADER_CLASS(str(CONFIGURATION), env="world", **CONFIG_LOADER_ARGS))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from kedro.framework.startup import bootstrap_project
 
 from selfie.app.hooks import PreflightHooks
 from selfie.app.preflight import check_parameters
-from selfie.config.parameters import Parameters, WorldParameters
+from selfie.config.parameters import Parameters, SyntheticParameters
 from selfie.data.validation import outliers, screen
 from selfie.datasets import PreferenceDataset, PromptDataset, RecordDataset
 from selfie.errors import DataError
@@ -58,16 +58,16 @@ def test_shipped_data_pass_untouched():
     assert {name: dataset.load().to_list() for name, dataset in screened.items()} == before
 
 
-def test_the_worlds_data_pass_untouched(tmp_path: Path):
+def test_the_synthetic_tasks_data_pass_untouched(tmp_path: Path):
     """Its prompts are permutations of each other's words, which is no near-duplicate."""
-    world = parameters("world").world
-    assert isinstance(world, WorldParameters)
-    _, *made = make_language(world, 0)
+    amounts = parameters("synthetic").synthetic
+    assert isinstance(amounts, SyntheticParameters)
+    _, *made = make_language(amounts, 0)
     rows = {}
     for name, dataset in zip(NAMES, made, strict=True):
         keys = [key for key in ("chosen", "rejected") if key in dataset.column_names]
         rows[name] = [{"prompt": row["messages"][0]["content"], **{k: row[k] for k in keys}} for row in dataset]
-    _, set_aside = screen(datasets(tmp_path, **rows), parameters("world"), None)
+    _, set_aside = screen(datasets(tmp_path, **rows), parameters("synthetic"), None)
     assert set_aside == []
 
 

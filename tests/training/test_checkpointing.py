@@ -20,7 +20,7 @@ PARAMETERS = PLAIN.model_copy(
     update={
         "epochs": 2,
         "batch_tokens": 64,
-        "alpha": 0.3,
+        "label_smoothing": 0.3,
         "noise_percentile": 30.0,
         "detector_window": 6,
         "detector_warmup": 0.25,

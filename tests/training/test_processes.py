@@ -92,7 +92,9 @@ def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint
         other_model(model),
         load_from_disk(str(folder / "pairs")),
         args,
-        PLAIN.model_copy(update={"alpha": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW, **TOKENS}),
+        PLAIN.model_copy(
+            update={"label_smoothing": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW, **TOKENS}
+        ),
         extrapolation=0.5,
         processing_class=checkpoint.load_tokenizer(),
     )

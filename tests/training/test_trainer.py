@@ -33,7 +33,7 @@ PLAIN = TrainingParameters(
     learning_rate_warmup=0.1,
     weight_decay=0.0,
     max_grad_norm=1.0,
-    alpha=0.0,
+    label_smoothing=0.0,
     noise_percentile=10.0,
     extrapolation=[0.5],
     detector_window=64,
@@ -221,7 +221,7 @@ def noise_aware_log(tiny_checkpoint: Checkpoint, tokenizer, tmp_path_factory) ->
     """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves."""
     model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32)
     args = config(tmp_path_factory.mktemp("run"), per_device_train_batch_size=8, learning_rate=1e-6)
-    return run(model, other_model(model), make_pairs(200), args, tokenizer, alpha=0.1).pair_log
+    return run(model, other_model(model), make_pairs(200), args, tokenizer, label_smoothing=0.1).pair_log
 
 
 def test_every_pair_is_logged_once(noise_aware_log: list[dict[str, Any]]):
@@ -287,7 +287,7 @@ def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer,
         parameter.data += 0.02 * torch.randn_like(parameter)
     policy, frozen = copy_of(tiny_model), copy_of(reference)
     args = config(tmp_path, per_device_train_batch_size=12)
-    trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, alpha=0.1, detector_warmup=0.0)
+    trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, label_smoothing=0.1, detector_warmup=0.0)
     for entry in trainer.pair_log:
         row = pairs[entry["pair"]]
         chosen, rejected = (naive_log_ratio(policy, frozen, row, side, 0.5) for side in ("chosen", "rejected"))
@@ -298,7 +298,7 @@ def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer,
 def test_a_training_changes_every_parameter(tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path):
     """The whole of it, as the pipeline runs it: SR and DND on, micro-batches, two epochs."""
     pairs = make_pairs(10)
-    parameters = PLAIN.model_copy(update={"alpha": 0.1, "epochs": 2, "batch_tokens": 64})
+    parameters = PLAIN.model_copy(update={"label_smoothing": 0.1, "epochs": 2, "batch_tokens": 64})
     policy, log = train(tiny_checkpoint, pairs, parameters, BETA, iteration=1, seed=0, workspace=tmp_path)
     trained = safetensors.torch.load_file(Path(policy.source) / "model.safetensors")
     start = safetensors.torch.load_file(Path(tiny_checkpoint.source) / "model.safetensors")
@@ -331,7 +331,7 @@ def test_extrapolation_of_the_iteration(
     tiny_checkpoint: Checkpoint, tmp_path: Path, changes: dict[str, Any], detector_is_policy: bool
 ):
     """In iteration 2: λ is the second of the list, or the last there is. With λ = 0 m̃ is m."""
-    parameters = PLAIN.model_copy(update={"alpha": 0.1, "detector_warmup": 0.0, **changes})
+    parameters = PLAIN.model_copy(update={"label_smoothing": 0.1, "detector_warmup": 0.0, **changes})
     _, log = train(tiny_checkpoint, make_pairs(12), parameters, BETA, iteration=2, seed=0, workspace=tmp_path)
     last = [entry for entry in log if entry["step"] == 2]  # in the first two, the learning rate rises from nothing
     assert len(last) == 4
@@ -343,7 +343,13 @@ def test_extrapolation_of_the_iteration(
 def test_margins_begin_at_exactly_zero(tiny_checkpoint: Checkpoint, tmp_path: Path, precision: str, lora_rank: int):
     """m and m̃ of the first step: policy and reference have the same weights, so all that could differ is rounding."""
     parameters = PLAIN.model_copy(
-        update={"alpha": 0.1, "detector_warmup": 0.0, "lora_rank": lora_rank, "batch_size": 8, "batch_tokens": 64}
+        update={
+            "label_smoothing": 0.1,
+            "detector_warmup": 0.0,
+            "lora_rank": lora_rank,
+            "batch_size": 8,
+            "batch_tokens": 64,
+        }
     )
     _, log = train(tiny_checkpoint, make_pairs(24), parameters, BETA, 1, 0, tmp_path, precision)
     first = [entry for entry in log if entry["step"] == 0]

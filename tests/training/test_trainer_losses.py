@@ -22,7 +22,13 @@ def test_equals_trls(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, lo
     pairs = make_pairs(14)
     twin, reference = copy_of(tiny_model), copy_of(tiny_model)
     ours = run(
-        tiny_model, None, pairs, config(tmp_path, per_device_train_batch_size=batch), tokenizer, loss=loss, alpha=0.3
+        tiny_model,
+        None,
+        pairs,
+        config(tmp_path, per_device_train_batch_size=batch),
+        tokenizer,
+        loss=loss,
+        label_smoothing=0.3,
     )
     stock_config = config(
         tmp_path,
@@ -45,6 +51,6 @@ def test_equals_trls(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, lo
 @pytest.mark.parametrize("loss", ["conservative", "robust"])
 def test_no_pair_is_checked_by_the_noise_detector(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path, loss: str):
     """They treat every label alike: no detector, whatever K and λ are."""
-    trainer = run(tiny_model, None, make_pairs(12), config(tmp_path), tokenizer, loss=loss, alpha=0.1)
+    trainer = run(tiny_model, None, make_pairs(12), config(tmp_path), tokenizer, loss=loss, label_smoothing=0.1)
     assert len(trainer.pair_log) == 12
     assert all(entry["detector_margin"] is None and not entry["flagged"] for entry in trainer.pair_log)
