@@ -12,7 +12,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from runs import PROJECT, run, write_to
-from selfie.errors import ConfigurationError, DataError, ModelError
+from selfie.errors import ModelError
 from selfie.synthetic.language import gold_reward
 
 
@@ -297,25 +297,6 @@ def test_a_reward_model_is_trained_and_judges(whole_run):
     assert len(seeds) == 16
 
 
-@pytest.mark.parametrize(
-    ("parameters", "error", "words"),
-    [
-        ({"trainig": {"label_smoothing": 0.2}}, ConfigurationError, "did you mean training"),
-        ({"training": {"label_smoothing": 1.5}}, ConfigurationError, "training.label_smoothing"),
-        ({"training": {"learning_rate": "fast"}}, ConfigurationError, "training.learning_rate"),
-        ({"judging": {"judge": "oracle"}}, ConfigurationError, "judging.judge"),
-        ({"generation": {"engine": "warp"}}, ConfigurationError, "generation.engine"),
-        ({"prompts_per_iteration": [32]}, ConfigurationError, "plans 1 iterations"),
-        ({"prompts_per_iteration": [32, 4800]}, DataError, "need 4832 prompts"),
-    ],
-)
-def test_bad_parameters_stop_the_run_before_anything_is_written(whole_run, parameters, error, words):
-    before = snapshot(whole_run)
-    with pytest.raises(error, match=words):
-        run("generation", **parameters)
-    assert snapshot(whole_run) == before
-
-
 def test_a_missing_model_names_folder_and_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("SELFIE_DATA", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -368,8 +349,3 @@ def test_the_number_of_iterations_can_be_set_from_outside(monkeypatch):
     monkeypatch.setenv("SELFIE_ITERATIONS", "5")
     bootstrap_project(PROJECT)
     assert "iteration_5" in pipelines
-
-
-def snapshot(folder):
-    """Every file below the folder with its time of change."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
