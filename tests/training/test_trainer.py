@@ -117,23 +117,25 @@ def by_step(log: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     return {step: list(entries) for step, entries in groupby(log, key=lambda entry: entry["step"])}
 
 
-def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
-    """Two epochs of six batches: the losses of every batch, and the weights at the end, equal TRL's."""
-    pairs = make_pairs(22)
-    theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
-    ours = run(tiny_model, None, pairs, config(tmp_path, num_train_epochs=2), tokenizer)
-    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
-    stock = StockTrainer(
-        theirs,
-        reference,
-        config(tmp_path, num_train_epochs=2),
-        train_dataset=pairs.select_columns(columns),
-        processing_class=tokenizer,
-    )
+def losses_as_trls(
+    model, pairs, args, stock_args, tokenizer, tolerance=1e-5, **changes
+) -> tuple[list[float], LlamaForCausalLM]:
+    """Trains the model with our trainer and a copy with TRL's; every batch's loss, which are equal, and the copy."""
+    theirs, reference = copy_of(model), copy_of(model)
+    ours = run(model, None, pairs, args, tokenizer, **changes)
+    rows = pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
+    stock = StockTrainer(theirs, reference, stock_args, train_dataset=rows, processing_class=tokenizer)
     stock.train()
     losses = [np.mean([entry["loss"] for entry in entries]) for entries in by_step(ours.pair_log).values()]
+    assert losses == pytest.approx(stock.losses, abs=tolerance)
+    return losses, theirs
+
+
+def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
+    """Two epochs of six batches: the losses of every batch, and the weights at the end, equal TRL's."""
+    args, stock_args = (config(tmp_path, num_train_epochs=2) for _ in range(2))
+    losses, theirs = losses_as_trls(tiny_model, make_pairs(22), args, stock_args, tokenizer)
     assert len(losses) == 12
-    assert losses == pytest.approx(stock.losses, abs=1e-5)
     assert max(losses) - min(losses) > 0.01  # else they would agree by standing still
     for name, parameter in theirs.named_parameters():
         torch.testing.assert_close(tiny_model.get_parameter(name), parameter, atol=1e-5, rtol=1e-4, msg=name)
@@ -141,20 +143,12 @@ def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokeniz
 
 def test_the_chosen_nll_is_trls_sft_loss(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
     """Three steps on one batch of all pairs, where both divide by the same number of chosen tokens."""
-    pairs = make_pairs(8)
-    theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
     settings = {"num_train_epochs": 3, "per_device_train_batch_size": 8}
-    ours = run(tiny_model, None, pairs, config(tmp_path, **settings), tokenizer, nll_weight=0.5)
     both = config(tmp_path, **settings, loss_type=["sigmoid", "sft"])
     both.loss_weights = [1.0, 0.5]
-    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
-    stock = StockTrainer(
-        theirs, reference, both, train_dataset=pairs.select_columns(columns), processing_class=tokenizer
-    )
-    stock.train()
-    losses = [np.mean([entry["loss"] for entry in entries]) for entries in by_step(ours.pair_log).values()]
+    ours = config(tmp_path, **settings)
+    losses, _ = losses_as_trls(tiny_model, make_pairs(8), ours, both, tokenizer, nll_weight=0.5)
     assert len(losses) == 3
-    assert losses == pytest.approx(stock.losses, abs=1e-5)
     assert min(losses) > 1  # nats: the margin's part alone starts at log 2
 
 
