@@ -8,6 +8,8 @@ from datasets import Dataset
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
+from configuration import configured
+from runs import PROJECT
 from selfie.app.preflight import check_inputs, check_parameters
 from selfie.config.gold import CheckParameters
 from selfie.config.parameters import Parameters
@@ -17,24 +19,16 @@ from selfie.datasets import CheckpointDataset, PromptDataset
 from selfie.errors import ConfigurationError, DataError, ModelError
 from selfie.generation.engine_choice import choose_engine
 from selfie.models.checkpoint import Checkpoint
-from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
-
-CONFIGURATION = Path(__file__).parents[2] / "conf"
-
-
-def configured(environment: str = "base") -> dict[str, Any]:
-    """The parameters of conf/base and of the environment over it, as Kedro loads them."""
-    return CONFIG_LOADER_CLASS(str(CONFIGURATION), env=environment, **CONFIG_LOADER_ARGS)["parameters"]
 
 
 @pytest.fixture(scope="module")
 def base() -> dict[str, Any]:
-    return configured()
+    return configured()["parameters"]
 
 
-@pytest.mark.parametrize("environment", [e.name for e in CONFIGURATION.iterdir() if (e / "parameters.yml").exists()])
+@pytest.mark.parametrize("environment", [file.parent.name for file in PROJECT.glob("conf/*/parameters.yml")])
 def test_the_shipped_parameters_are_in_range(environment: str):
-    parameters = check_parameters(configured(environment), {})
+    parameters = check_parameters(configured(environment)["parameters"], {})
     assert len(parameters.prompts_per_iteration) >= 2
 
 
@@ -47,7 +41,7 @@ def test_params_of_the_command_line_are_laid_over(base: dict[str, Any]):
     assert parameters.training.learning_rate == base["training"]["learning_rate"]
     assert parameters.seeding.label_smoothing == base["seeding"]["label_smoothing"]
     assert parameters.prompts_per_iteration == [5]
-    assert base == configured()  # laid over, not written into
+    assert base == configured()["parameters"]  # laid over, not written into
 
 
 OPTIMIZER = {
@@ -191,7 +185,7 @@ def test_an_old_preparation_is_named_anew(base: dict[str, Any]):
 
 def test_an_environment_that_is_not_there_is_named():
     with pytest.raises(ConfigurationError, match=r"(?s)environment world: .*choose one of .*paper, synthetic, test"):
-        read_configuration(CONFIG_LOADER_CLASS(str(CONFIGURATION), env="world", **CONFIG_LOADER_ARGS))
+        read_configuration(configured("world"))
 
 
 @pytest.fixture

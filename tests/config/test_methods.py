@@ -9,27 +9,15 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from benchmarks.method_comparison.__main__ import METHODS as STUDIED
+from configuration import configured, parameters
+from runs import PROJECT
 from selfie.app.hooks import PreflightHooks
-from selfie.app.preflight import check_parameters
 from selfie.config.methods import MethodConfigLoader
-from selfie.config.parameters import Parameters
 from selfie.errors import ConfigurationError
 from selfie.judges.prompted_policy import VerdictPrompt
 from selfie.settings import CONFIG_LOADER_ARGS, HOOKS
 from selfie.synthetic.language import QUESTION, VERDICTS
 from selfie.tracking.mlflow_hooks import MlflowHooks
-
-PROJECT = Path(__file__).parents[2]
-
-
-def configured(env: str, **runtime: Any) -> MethodConfigLoader:
-    """As ``kedro run --env ENV --params RUNTIME`` reads ``conf/``."""
-    return MethodConfigLoader(str(PROJECT / "conf"), env=env, runtime_params=runtime, **CONFIG_LOADER_ARGS)
-
-
-def parameters(env: str, **runtime: Any) -> Parameters:
-    """As the hooks check them."""
-    return check_parameters(configured(env, **runtime)["parameters"], runtime)
 
 
 def graph(**runtime: Any) -> dict[str, set[str]]:

@@ -10,22 +10,16 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from configuration import parameters
+from runs import PROJECT
 from selfie.app.hooks import PreflightHooks
-from selfie.app.preflight import check_parameters
-from selfie.config.parameters import Parameters, SyntheticParameters
+from selfie.config.parameters import SyntheticParameters
 from selfie.data.validation import outliers, screen
 from selfie.datasets import PreferenceDataset, PromptDataset, RecordDataset
 from selfie.errors import DataError
 from selfie.pipelines.preparation.nodes import make_language
-from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
-PROJECT = Path(__file__).parents[2]
 NAMES = ("seed_preferences", "prompts", "evaluation_prompts")
-
-
-def parameters(environment: str = "base", **changes: object) -> Parameters:
-    loader = CONFIG_LOADER_CLASS(str(PROJECT / "conf"), env=environment, **CONFIG_LOADER_ARGS)
-    return check_parameters(loader["parameters"], changes)
 
 
 def datasets(folder: Path, **rows: list[dict]) -> dict[str, RecordDataset]:
