@@ -9,10 +9,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from mlflow_server import MlflowServer
 from runs import run, write_to
 from selfie.pipelines.training import nodes
 from selfie.tracking.journal import JournalledClient
+from servers import MlflowServer
 
 
 @pytest.fixture(scope="module")
