@@ -7,6 +7,7 @@ import shutil
 import mlflow
 import numpy as np
 import pytest
+from datasets import load_from_disk
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -23,6 +24,11 @@ def whole_run(finished_run, empty_database, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         write_to(folder, patch, empty_database)
         yield folder
+
+
+def stored(folder, path):
+    """A stage's rows."""
+    return load_from_disk(str(folder / path))
 
 
 @pytest.fixture
@@ -57,14 +63,12 @@ def test_summary_has_every_policy_with_its_figures(summary):
 
 def test_labels_follow_the_judgment_of_the_previous_policy(whole_run):
     """The stored pairs obey β·[log π_{i-1}(y) − log π_init(y)], chosen above rejected, on the sampled token ids."""
-    from datasets import load_from_disk
-
-    responses = load_from_disk(str(whole_run / "04_feature/test/iteration_2/scored_responses")).to_list()
+    responses = stored(whole_run, "04_feature/test/iteration_2/scored_responses").to_list()
     reward = {
         tuple(row["prompt_ids"] + row["response_ids"]): 0.1 * (row["policy_log_prob"] - row["initial_log_prob"])
         for row in responses
     }
-    pairs = load_from_disk(str(whole_run / "05_model_input/test/iteration_2/pairs")).to_list()
+    pairs = stored(whole_run, "05_model_input/test/iteration_2/pairs").to_list()
     assert pairs
     for pair in pairs:
         chosen, rejected = (reward[tuple(pair["prompt_ids"] + pair[f"{side}_ids"])] for side in ("chosen", "rejected"))
@@ -73,11 +77,7 @@ def test_labels_follow_the_judgment_of_the_previous_policy(whole_run):
 
 
 def test_no_prompt_is_used_twice(whole_run):
-    from datasets import load_from_disk
-
-    first, second = (
-        set(load_from_disk(str(whole_run / f"02_intermediate/test/iteration_{k}/prompts"))["prompt_id"]) for k in (1, 2)
-    )
+    first, second = (set(stored(whole_run, f"02_intermediate/test/iteration_{k}/prompts")["prompt_id"]) for k in (1, 2))
     assert (len(first), len(second)) == (32, 48)
     assert not first & second
 
@@ -118,22 +118,20 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
 
 def test_diagnostics_follow_from_what_the_run_left(whole_run):
     """Recomputed from the stored rows with other means."""
-    from datasets import load_from_disk
-
     measured = json.loads((whole_run / "08_reporting/test/iteration_2/diagnostics.json").read_text())
-    scored = load_from_disk(str(whole_run / "04_feature/test/iteration_2/scored_responses")).to_pandas()
+    scored = stored(whole_run, "04_feature/test/iteration_2/scored_responses").to_pandas()
     assert measured["kl_from_initial"] == pytest.approx((scored["policy_log_prob"] - scored["initial_log_prob"]).mean())
     low, high = measured["kl_from_initial_ci"]
     assert low < measured["kl_from_initial"] < high
-    pairs = load_from_disk(str(whole_run / "05_model_input/test/iteration_2/pairs")).to_pandas()
-    again = load_from_disk(str(whole_run / "04_feature/test/iteration_2/rejudged_pairs")).to_pandas()
+    pairs = stored(whole_run, "05_model_input/test/iteration_2/pairs").to_pandas()
+    again = stored(whole_run, "04_feature/test/iteration_2/rejudged_pairs").to_pandas()
     assert len(again) == len(pairs)
     assert measured["flip_rate"] == (again["next_margin"] < 0).mean()
     assert again["next_margin"].corr(pairs["margin"]) > 0.5  # the next policy has learnt these very labels
     longer = pairs["chosen_ids"].str.len() - pairs["rejected_ids"].str.len()
     assert measured["longer_chosen"] == pytest.approx((longer[longer != 0] > 0).mean())
     outputs = json.loads((whole_run / "07_model_output/test/iteration_2/model_outputs.json").read_text())
-    scores = load_from_disk(str(whole_run / "04_feature/test/iteration_2/answer_scores")).to_pandas()
+    scores = stored(whole_run, "04_feature/test/iteration_2/answer_scores").to_pandas()
     tokens = sum(len(record["response_ids"]) for record in outputs)
     assert measured["perplexity"] == pytest.approx(np.exp(-scores["log_prob"].sum() / tokens))
     assert measured["on_topic"] == (scores["log_prob"] > scores["other_log_prob"]).mean()
@@ -218,12 +216,6 @@ def replaying(whole_run):
     return whole_run
 
 
-def stored(folder, path):
-    from datasets import load_from_disk
-
-    return load_from_disk(str(folder / path)).to_list()
-
-
 def test_replayed_pairs_are_the_humans_and_trusted(replaying):
     """Each of the 16 once, numbered after the iteration's own, and never flagged."""
     pairs = stored(replaying, "05_model_input/test_selfie/iteration_1/pairs")
@@ -240,7 +232,7 @@ def test_selfie_judges_per_token_within_the_initial_models_support(replaying):
 
     Pairs weigh as their margins do.
     """
-    responses = stored(replaying, "04_feature/test_selfie/iteration_1/scored_responses")
+    responses = stored(replaying, "04_feature/test_selfie/iteration_1/scored_responses").to_list()
     assert [row["source"] for row in responses[:4]] == ["policy", "policy", "initial", "initial"]
     lengths = np.array([len(row["response_ids"]) for row in responses], dtype=float)
     gains = np.array([row["policy_log_prob"] - row["initial_log_prob"] for row in responses])
@@ -265,7 +257,8 @@ def test_selfie_judges_per_token_within_the_initial_models_support(replaying):
 def test_a_shorter_run_has_the_prompts_of_a_longer_one(whole_run, replaying):
     """Its one iteration asks what the first of two asked."""
     path = "02_intermediate/{}/iteration_1/prompts"
-    assert stored(whole_run, path.format("test")) == stored(whole_run, path.format("test_selfie"))
+    one, two = (stored(whole_run, path.format(name)).to_list() for name in ("test", "test_selfie"))
+    assert one == two
 
 
 def test_methods_share_language_model_and_seeds(whole_run, replaying):
