@@ -19,8 +19,6 @@ from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import is_committed
 from selfie.storage.shards import Shards
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
 
 def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
     """The shard that is being computed is given up, what was committed stays, and the process is gone in no time."""

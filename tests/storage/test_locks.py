@@ -54,7 +54,6 @@ def test_waiting_ends_when_the_other_lets_go(path: Path, caplog: pytest.LogCaptu
     assert "stale" not in caplog.text
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_lock_of_a_killed_run_is_taken_with_a_warning(path: Path, caplog: pytest.LogCaptureFixture):
     def killed() -> None:
         RunLock(path).acquire()

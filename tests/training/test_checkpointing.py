@@ -67,7 +67,6 @@ def killed_at(step: int, *arguments) -> None:
     assert os.WTERMSIG(in_a_child(work)) == signal.SIGKILL
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(("steps", "left"), [((1,), None), ((8,), 6), ((3, 5, 7), 6)])
 def test_a_killed_training_ends_with_the_same_bytes(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, steps: tuple[int, ...], left: int | None
@@ -82,7 +81,6 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert any(entry["flagged"] for entry in log)  # else the detector's window would not be tested
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("torn", ["optimizer.pt", "manifest.json"])
 def test_a_torn_checkpoint_is_set_aside_and_named(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, caplog, torn: str
@@ -99,7 +97,6 @@ def test_a_torn_checkpoint_is_set_aside_and_named(
     assert (weights, log) == uninterrupted
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_while_a_checkpoint_is_written(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, caplog
 ):

@@ -20,8 +20,6 @@ from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import verify
 from selfie.training.trainer import NoiseAwareTrainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
 
 @pytest.mark.parametrize("step", [3, 8])
 def test_sigterm_in_a_training_saves_a_checkpoint(
