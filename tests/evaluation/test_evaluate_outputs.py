@@ -15,7 +15,7 @@ from kedro.framework.startup import bootstrap_project
 
 from judge_models import save_judge
 from judge_server import JudgeServer, Reply, longer_wins
-from runs import PROJECT, run
+from runs import PROJECT, run, write_to
 from selfie.config.parameters import EndpointParameters
 from selfie.errors import DataError, UserError
 from selfie.evaluation.__main__ import main
@@ -23,9 +23,7 @@ from selfie.evaluation.__main__ import main
 
 @pytest.fixture
 def folder(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(empty_database, tmp_path)
-    monkeypatch.setenv("SELFIE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    write_to(tmp_path / "data", monkeypatch, empty_database)
     return tmp_path
 
 
