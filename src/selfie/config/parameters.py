@@ -15,12 +15,13 @@ NO_EFFECT = "says how the work is done, not what comes of it"
 """Marks a parameter whose change makes no result stale."""
 MODEL = "names a model, by its folder or its repository on the hub"
 """Marks a parameter that counts by what lies in the folder, too."""
-RENAMED = {"trust_warmup": "detector_warmup"}
+RENAMED = {"trust_warmup": "detector_warmup", "alpha": "label_smoothing", "world": "synthetic"}
 """Old names of parameters → their names now: for one release the error says so."""
 RENAMED_VALUES = {
     "judging.judge": {"logit": "implicit_reward", "llm": "prompted_policy"},
     "evaluation.annotator": {"llm": "openai_api", "local": "prompted_model"},
-    "gold.annotator": {"plain_language": "style_guide"},
+    "gold.annotator": {"plain_language": "style_guide", "world": "synthetic"},
+    "preparation": {"world": "synthetic"},
 }
 """Parameter → old names of its values → their names now."""
 RENAMED_TO_GROUP = {"gold": "annotator"}
@@ -154,11 +155,11 @@ class TrainingParameters(OptimizerParameters):
     adapters' alone. Wants a learning rate some ten times as high, else bf16 swallows the change: the log says so."""
     lora_alpha: PositiveInt = 32
     """What adapters add is multiplied by this over their rank."""
-    loss: Annotated[str, plug_in("noise_aware", "conservative", "robust", takes="margin, flagged, alpha")]
+    loss: Annotated[str, plug_in("noise_aware", "conservative", "robust", takes="margin, flagged, label_smoothing")]
     """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both treat every label alike. Or the path of a
     :class:`selfie.preference.losses.Loss`, to which flagged pairs are shown."""
-    alpha: Annotated[float, Field(ge=0, lt=0.5)]
-    """Label-smoothing coefficient α, of pairs flagged as noisy (``noise_aware``) or of all pairs. 0: plain DPO, no
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    """The paper's α, of pairs flagged as noisy (``noise_aware``) or of all pairs. 0: plain DPO, no
     detector."""
     noise_percentile: Annotated[float, Field(ge=0, lt=100)]
     """K in percent: a pair is flagged whose margin is among the lowest K% of the window before its step."""
@@ -181,7 +182,7 @@ class TrainingParameters(OptimizerParameters):
     @property
     def detects_noise(self) -> bool:
         """Whether pairs are checked by the noise detector."""
-        return self.loss not in ("conservative", "robust") and self.alpha > 0
+        return self.loss not in ("conservative", "robust") and self.label_smoothing > 0
 
 
 class EvaluationParameters(StrictModel):
@@ -281,7 +282,7 @@ class SeedLabellingParameters(StrictModel):
     """The annotator's scores of the two responses differ at least by this much, as a human's clear choice would."""
 
 
-class WorldParameters(StrictModel):
+class SyntheticParameters(StrictModel):
     """How much of the synthetic language there is."""
 
     corpus: PositiveInt
@@ -332,7 +333,7 @@ class Parameters(StrictModel):
     mt_bench_questions: str | None = None
     """MT-Bench's ``question.jsonl``, for ``--pipelines mt_bench``."""
     seed_labelling: SeedLabellingParameters | None = None
-    world: WorldParameters | None = None
+    synthetic: SyntheticParameters | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
