@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,21 @@ from selfie.app.runner import ContinuingRunner
 PROJECT = Path(__file__).parents[1]
 
 
+@contextmanager
+def session(env: str = "test", conf_source: Path | None = None, **parameters: Any) -> Iterator[KedroSession]:
+    """What ``kedro run --env ENV --params PARAMETERS`` opens."""
+    bootstrap_project(PROJECT)
+    conf = str(conf_source) if conf_source else None
+    with KedroSession.create(PROJECT, env=env, conf_source=conf, runtime_params=parameters) as opened:
+        yield opened
+
+
 def run(
     *names: str, env: str = "test", conf_source: Path | None = None, fresh: bool = False, **parameters: Any
 ) -> None:
     """What ``kedro run --env ENV --pipelines NAMES --params PARAMETERS`` does, without the command line."""
-    bootstrap_project(PROJECT)
-    conf = str(conf_source) if conf_source else None
-    with KedroSession.create(PROJECT, env=env, conf_source=conf, runtime_params=parameters) as session:
-        session.run(pipeline_names=list(names) or None, runner=ContinuingRunner(fresh=fresh))
+    with session(env, conf_source, **parameters) as opened:
+        opened.run(pipeline_names=list(names) or None, runner=ContinuingRunner(fresh=fresh))
 
 
 def write_to(folder: Path, patch: pytest.MonkeyPatch, empty_database: Path) -> None:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from rich.console import Console
 
-from runs import PROJECT, run, write_to
+from runs import PROJECT, run, session, write_to
 from selfie.app.status import status_table
 from selfie.storage import rows
 from selfie.storage.commit import verify
@@ -53,10 +52,9 @@ def weights(data: Path) -> dict[str, int]:
 
 
 def status(**parameters) -> str:
-    bootstrap_project(PROJECT)
     console = Console(width=200, record=True, file=io.StringIO())
-    with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
-        console.print(status_table(session.load_context().catalog))
+    with session(**parameters) as opened:
+        console.print(status_table(opened.load_context().catalog))
     return console.export_text()
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from datasets import load_from_disk
 from kedro.framework.project import pipelines
-from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from runs import PROJECT, run, write_to
+from runs import PROJECT, run, session, write_to
 from selfie.errors import ModelError
 from selfie.synthetic.language import gold_reward
 
@@ -306,17 +305,16 @@ def test_seeds_are_made_in_a_fresh_clone(tmp_path, monkeypatch, empty_database):
     pairs = [json.loads(line) for line in lines]
     assert 0 < len(pairs) <= 16
     assert all(gold_reward(p["prompt"], p["chosen"]) > gold_reward(p["prompt"], p["rejected"]) for p in pairs)
-    with KedroSession.create(PROJECT, env="base") as session:
-        session.load_context()
+    with session("base") as opened:
+        opened.load_context()
         assert pipelines["seed_labelling"].inputs() >= {"gguf_model", "seed_prompts"}
         assert "initial_model" not in pipelines["seed_labelling"].inputs()
 
 
 @pytest.mark.parametrize("env", ["base", "synthetic", "paper", "test"])
 def test_every_dataset_of_every_pipeline_resolves_and_instantiates(env):
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env=env) as session:
-        catalog = session.load_context().catalog
+    with session(env) as opened:
+        catalog = opened.load_context().catalog
         names = set().union(*(pipeline.datasets() for pipeline in dict(pipelines).values()))
         for name in names:
             dataset = catalog.get(name)
@@ -325,9 +323,8 @@ def test_every_dataset_of_every_pipeline_resolves_and_instantiates(env):
 
 
 def test_the_papers_setting_is_complete():
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="paper") as session:
-        parameters = session.load_context().params
+    with session("paper") as opened:
+        parameters = opened.load_context().params
         assert "iteration_3" in pipelines
     training = parameters["training"]
     assert (training.label_smoothing, training.noise_percentile, training.extrapolation) == (

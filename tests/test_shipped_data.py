@@ -41,7 +41,7 @@ def test_the_annotator_agrees_with_each_seed_pair():
     assert all(scorer(row["prompt"], row["chosen"]) >= scorer(row["prompt"], row["rejected"]) + gap for row in rows)
 
 
-@pytest.mark.parametrize(("first", "second"), combinations(SPLITS, 2))
+@pytest.mark.parametrize(("first", "second"), list(combinations(SPLITS, 2)))
 def test_no_near_duplicates_between_splits(first, second):
     """No two prompts share six words in a row or have a Jaccard similarity of words of 0.6."""
     ours, theirs = ([p.lower().split() for p in prompts(name)] for name in (first, second))

@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 from kedro.framework.project import pipelines
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node
 
+from runs import session
 from selfie.app.freshness import examine, provenance_of, step_version
 from selfie.config.parameters import AnnotationParameters
 from selfie.datasets import CommittedDataset
 from selfie.storage.commit import commit_file
-from test_continuing import PROJECT
 
 STEP_VERSIONS = {"ask_judge": 1}
 ENDPOINT = {
@@ -115,9 +113,8 @@ def test_the_version_of_a_function_with_a_setting_of_its_own(monkeypatch):
 @pytest.fixture(scope="module")
 def project() -> tuple[list[Node], DataCatalog]:
     """Every step of every pipeline, and the catalog."""
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="test") as session:
-        catalog = session.load_context().catalog
+    with session() as opened:
+        catalog = opened.load_context().catalog
         return [node for pipeline in pipelines.values() for node in pipeline.nodes], catalog
 
 

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 from kedro.framework.project import pipelines
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
 from benchmarks.method_comparison.__main__ import METHODS as STUDIED
 from configuration import configured, parameters
-from runs import PROJECT
+from runs import session
 from selfie.app.hooks import PreflightHooks
 from selfie.config.methods import MethodConfigLoader
 from selfie.errors import ConfigurationError
@@ -22,9 +20,8 @@ from selfie.tracking.mlflow_hooks import MlflowHooks
 
 def graph(**runtime: Any) -> dict[str, set[str]]:
     """Names of the nodes of ``__default__`` in conf/test, namespace → names."""
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="test", runtime_params=runtime) as session:
-        session.load_context()
+    with session(**runtime) as opened:
+        opened.load_context()
         namespaces: dict[str, set[str]] = {}
         for node in pipelines["__default__"].nodes:
             namespaces.setdefault(node.namespace or "", set()).add(node.name.removeprefix(f"{node.namespace}."))
@@ -134,9 +131,8 @@ def test_methods_of_one_experiment_never_mix(by: str, monkeypatch: pytest.Monkey
     if by == "SELFIE_EXPERIMENT":
         monkeypatch.setenv("SELFIE_EXPERIMENT", "mine")
     expected = "test_spa" if by == "globals" else "mine_spa"
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="test", runtime_params=runtime) as session:
-        catalog = session.load_context().catalog
+    with session(**runtime) as opened:
+        catalog = opened.load_context().catalog
         for name in ("policy_0", "iteration_1.pairs", "run_lock", "mlflow_journal", "summary"):
             assert f"/{expected}/" in str(catalog.get(name)._describe()), name
         hooks = {type(hook): hook for hook in HOOKS}
@@ -154,7 +150,6 @@ def test_an_unknown_method_is_named_with_the_nearest():
 def test_an_unknown_method_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As an error of the user's, before anything is written."""
     monkeypatch.setenv("SELFIE_DATA", str(tmp_path))
-    bootstrap_project(PROJECT)
     with pytest.raises(ConfigurationError, match="no such method"):
         graph(method="nothing_like_it")
     assert not any(tmp_path.iterdir())
@@ -214,10 +209,8 @@ def test_the_judge_gets_the_model_it_asks(judge: str, model: str | None):
 
 def test_a_reward_model_that_is_there_is_not_trained():
     """conf/base judges with the one in the catalog."""
-    bootstrap_project(PROJECT)
-    runtime = {"method": "reward_model"}
-    with KedroSession.create(PROJECT, env="base", runtime_params=runtime) as session:
-        session.load_context()
+    with session("base", method="reward_model") as opened:
+        opened.load_context()
         whole = pipelines["__default__"]
         assert "fit_reward_model" not in {node.name for node in whole.nodes}
         assert "reward_model" in whole.inputs()

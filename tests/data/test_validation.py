@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kedro.framework.project import pipelines
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
 from configuration import parameters
-from runs import PROJECT
+from runs import PROJECT, session
 from selfie.app.hooks import PreflightHooks
 from selfie.config.parameters import SyntheticParameters
 from selfie.data.validation import outliers, screen
@@ -203,9 +201,8 @@ def test_sixty_thousand_rows_take_seconds(tmp_path: Path):
 
 def preflight(folder: Path, **changes: object) -> None:
     """What surrounds a whole run before its first node."""
-    bootstrap_project(PROJECT)
-    with KedroSession.create(PROJECT, env="mine", conf_source=str(folder / "conf"), runtime_params=changes) as session:
-        context = session.load_context()
+    with session("mine", folder / "conf", **changes) as opened:
+        context = opened.load_context()
         hooks = PreflightHooks()
         hooks.after_context_created(context)
         hooks.before_pipeline_run(pipelines["generation"], context.catalog)

@@ -10,12 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
 from judge_models import save_judge
 from judge_server import JudgeServer, Reply, longer_wins
-from runs import PROJECT, run, write_to
+from runs import run, session, write_to
 from selfie.config.parameters import EndpointParameters
 from selfie.errors import DataError, UserError
 from selfie.evaluation.__main__ import main
@@ -223,10 +221,8 @@ def test_mt_bench_of_a_policy(
     rows = [{"question_id": n, "category": "writing", "turns": ["t0a", "t0b"]} for n in range(3)]
     questions = folder / "question.jsonl"
     questions.write_text("\n".join(map(json.dumps, rows)))
-    bootstrap_project(PROJECT)
-    parameters = {**by_endpoint, "mt_bench_questions": str(questions)}
-    with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
-        session.run(pipeline_names=["mt_bench"], to_outputs=["initial.mt_bench"])
+    with session(**by_endpoint, mt_bench_questions=str(questions)) as opened:
+        opened.run(pipeline_names=["mt_bench"], to_outputs=["initial.mt_bench"])
     metrics = read(folder, "08_reporting/test/initial/mt_bench.json")
     assert (metrics["mt_bench"], metrics["mt_bench_turn_2"], metrics["mt_bench_failures"]) == (4.0, 4.0, 0)
     assert len(read(folder, "07_model_output/test/initial/mt_bench_grades.json")) == 6

@@ -3,6 +3,14 @@
 from typing import Any
 
 STAGES = ("generation", "judging", "training", "evaluation", "diagnostics")
+ROUNDING = (
+    "label_agreement",
+    "label_agreement_ci",
+    "rounding_noise",
+    "reward_spread",
+    "sampling_kl",
+    "sampling_kl_share",
+)
 COPIED = (
     "style_guide",
     "win_rate",
@@ -28,12 +36,7 @@ COPIED = (
     "longer_chosen_ci",
     "length_margin_correlation",
     "length_margin_correlation_ci",
-    "label_agreement",
-    "label_agreement_ci",
-    "rounding_noise",
-    "reward_spread",
-    "sampling_kl",
-    "sampling_kl_share",
+    *ROUNDING,
     "flip_rate",
     "flip_rate_ci",
     "kl_from_initial",

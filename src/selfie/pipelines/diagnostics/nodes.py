@@ -23,6 +23,7 @@ from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic, scoring_arithmetic
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
 from selfie.reporting.sections import section_of
+from selfie.reporting.summary import ROUNDING
 from selfie.runtime.random_seeds import derive_seed
 
 STEP_VERSIONS = {
@@ -38,15 +39,6 @@ STEP_VERSIONS = {
     "plot_lengths": 1,
     "compose_section": 2,
 }
-
-ROUNDING = (
-    "label_agreement",
-    "label_agreement_ci",
-    "rounding_noise",
-    "reward_spread",
-    "sampling_kl",
-    "sampling_kl_share",
-)
 
 
 def rejudge_pairs(
