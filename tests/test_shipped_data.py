@@ -29,7 +29,7 @@ def test_prompts_are_enough_and_distinct(name, least):
 
 def test_there_are_as_many_seed_pairs_as_the_demo_takes():
     rows = PreferenceDataset(filepath=str(RAW / "seed_preferences.jsonl")).load()
-    assert len(rows) >= PARAMETERS["seed_pairs"]
+    assert len(rows) == PARAMETERS["seed_labelling"]["pairs"]
 
 
 def test_the_annotator_agrees_with_each_seed_pair():

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 STEP_VERSIONS = {
     "sample_seeds": 1,
-    "label_responses": 1,
+    "label_responses": 2,
     "fit_reward_model": 1,
     "tokenize_pairs": 1,
 }
@@ -62,6 +62,8 @@ def label_responses(
 ) -> pd.DataFrame:
     """The annotator's best and worst response to each prompt, where the choice between them is clear.
 
+    A response that the token limit cut can only be the worst: nobody would choose half an answer.
+
     Raises:
         ConfigurationError: there is no annotator, or it finds no clear choice.
     """
@@ -71,7 +73,10 @@ def label_responses(
     pairs = []
     for _, group in groupby(responses, key=lambda row: row["prompt_id"]):
         ranked = sorted(group, key=lambda row: scorer(row["prompt"], row["response"]))
-        best, worst = ranked[-1], ranked[0]
+        whole = [row for row in ranked if row["finish_reason"] == "stop"]
+        if not whole:
+            continue
+        best, worst = whole[-1], ranked[0]
         prompt, messages = best["prompt"], best["messages"]
         if scorer(prompt, best["response"]) - scorer(prompt, worst["response"]) >= parameters.clear_gap:
             pairs.append(
@@ -84,7 +89,7 @@ def label_responses(
                 }
             )
     if not pairs:
-        problem = f"no two responses to a prompt differ by {parameters.clear_gap}"
+        problem = f"no whole response to a prompt is better than another one by {parameters.clear_gap}"
         raise ConfigurationError("parameter seed_labelling.clear_gap", problem, "lower it, or sample more responses")
     return pd.DataFrame(pairs[: parameters.pairs])
 
