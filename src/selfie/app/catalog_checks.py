@@ -6,11 +6,11 @@ from typing import Any
 
 from kedro.io import DatasetError
 
-from selfie.datasets import AnnotationCacheDataset, LockDataset, WorkspaceDataset
+from selfie.datasets import AnnotationCacheDataset, LabelsDataset, LockDataset, WorkspaceDataset
 from selfie.errors import ConfigurationError
 from selfie.storage.provenance import Artefact
 
-WRITTEN = (Artefact, AnnotationCacheDataset, LockDataset, WorkspaceDataset)
+WRITTEN = (Artefact, AnnotationCacheDataset, LabelsDataset, LockDataset, WorkspaceDataset)
 LONGEST = 400  # characters of another library's message
 
 

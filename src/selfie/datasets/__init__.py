@@ -9,9 +9,10 @@ from selfie.datasets.evaluation import (
     MtBenchQuestionsDataset,
     VerdictsDataset,
 )
+from selfie.datasets.labels import LabelsDataset
 from selfie.datasets.lock import LockDataset
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
-from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
+from selfie.datasets.records import PairDataset, PreferenceDataset, PromptDataset, RecordDataset
 from selfie.datasets.rows import RowsDataset
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "ApiKeyDataset",
     "CheckpointDataset",
     "CommittedDataset",
+    "LabelsDataset",
     "LeaderboardDataset",
     "LockDataset",
     "ModelOutputsDataset",
     "MtBenchQuestionsDataset",
     "PackagedGGUFDataset",
+    "PairDataset",
     "PreferenceDataset",
     "PromptDataset",
     "RecordDataset",
