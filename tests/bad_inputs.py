@@ -317,7 +317,9 @@ CONFIGURATION = {
     ),
     "a misspelt parameter": Bad(nothing, ("parameter betta", "did you mean beta?"), {"betta": 0.1}),
     "text for a number": Bad(nothing, ("parameter beta", "it is 'high'"), {"beta": "high"}),
-    "yes for a number": Bad(nothing, ("training.alpha", "it is True"), {"training": {"alpha": True}}),
+    "yes for a number": Bad(
+        nothing, ("training.label_smoothing", "it is True"), {"training": {"label_smoothing": True}}
+    ),
     "an infinite learning rate": Bad(
         nothing, ("training.learning_rate", "inf"), {"training": {"learning_rate": float("inf")}}
     ),

@@ -131,7 +131,7 @@ def own_project(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Check
     shutil.copytree(PROJECT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     mine = Path(shutil.copytree(folder / "conf/test", folder / "conf/mine"))
     (mine / "catalog.yml").write_text(CATALOG)
-    shape = (mine / "globals.yml").read_text().replace("preparation: world", "preparation: none")
+    shape = (mine / "globals.yml").read_text().replace("preparation: synthetic", "preparation: none")
     (mine / "globals.yml").write_text(f"{shape}data: {folder / 'data'}\nmodel: {folder / 'model'}\n")
     (mine / "parameters.yml").write_text((mine / "parameters.yml").read_text() + "max_set_aside: 0.0\n")
     shutil.copytree(tiny_checkpoint.source, folder / "model")

@@ -100,11 +100,6 @@ def test_another_annotator_reads_the_answers_that_are_there(data: Path, executed
     assert not any("generate" in name or "train" in name for name in ran)
 
 
-def test_how_often_checkpoints_are_written_makes_nothing_stale(data: Path, executed):
-    run(training={"checkpoint_steps": 3}, seeding={"checkpoint_steps": 1})
-    assert executed() == {}
-
-
 def test_one_more_prompt_plan_leaves_finished_iterations_alone(data: Path, executed):
     """split_prompts runs again; iteration 1 gets the same prompts as before and stays fresh."""
     before = weights(data)

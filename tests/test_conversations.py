@@ -132,7 +132,7 @@ def test_labelled_seeds_are_read_back_as_conversations(tiny_checkpoint: Checkpoi
     file = tmp_path / "seeds.jsonl"
     dataset = {"type": "pandas.JSONDataset", "save_args": {"orient": "records", "lines": True, "force_ascii": False}}
     labelled = label_responses(
-        responses, SeedLabellingParameters(pairs=9, clear_gap=0.5), GoldParameters(annotator="world")
+        responses, SeedLabellingParameters(pairs=9, clear_gap=0.5), GoldParameters(annotator="synthetic")
     )
     assert labelled["prompt"][0] == LAST
     CommittedDataset(str(file), dataset).save(labelled)

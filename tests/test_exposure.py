@@ -5,12 +5,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,8 +23,8 @@ from mlflow import MlflowClient
 from runs import PROJECT, run
 from selfie.errors import UserError
 from selfie.errors.redaction import MASK, move_credentials, redact
+from servers import free_port, wait_until_ready
 
-SECONDS = 180
 USER, PASSWORD = "reader", "Pa55wort-geheim"
 TRACKING_PASSWORD = "Tr4cking-geheim"
 PLANTED = {
@@ -48,12 +45,6 @@ class Served(NamedTuple):
     folder: Path
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def serve(target: str, port_variable: str, folder: Path, path: str) -> Iterator[Served]:
     """``make TARGET`` as a user types it, but on another port and in another folder."""
     port = free_port()
@@ -63,14 +54,7 @@ def serve(target: str, port_variable: str, folder: Path, path: str) -> Iterator[
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(SECONDS):
-            time.sleep(1)
-            assert process.poll() is None, (folder / "log").read_text()
-            with suppress(OSError), urlopen(url + path) as answer:
-                if answer.status == HTTPStatus.OK:
-                    break
-        else:
-            pytest.fail((folder / "log").read_text())
+        wait_until_ready(url + path, process, folder / "log")
         yield Served(url, psutil.Process(process.pid), folder)
     finally:
         os.killpg(process.pid, signal.SIGTERM)

@@ -1,13 +1,9 @@
-"""What goes wrong on real machines, each really caused: signals, a second run, full and locked disks, NaN, memory."""
+"""What goes wrong on real machines, each really caused: signals, full and locked disks, a clock that is set back."""
 
-import json
-import logging
 import os
 import resource
 import signal
-import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,13 +13,11 @@ from datasets import Dataset
 from faults import ROOT, in_a_child
 from selfie.app.hooks import LockHooks
 from selfie.datasets import CommittedDataset, LockDataset, RowsDataset
-from selfie.errors import AlreadyRunningError, StorageError
+from selfie.errors import StorageError
 from selfie.errors.disk_and_memory import explain
 from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import is_committed
 from selfie.storage.shards import Shards
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
@@ -68,48 +62,6 @@ def test_a_training_that_does_not_come_to_the_end_of_its_step_is_ended(tmp_path:
     began = time.monotonic()
     assert os.waitstatus_to_exitcode(in_a_child(work)) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 10
-
-
-@pytest.fixture
-def other_run(tmp_path: Path) -> Iterator[int]:
-    """A process that holds the experiment's lock."""
-    child = os.fork()
-    if child == 0:
-        LockDataset(str(tmp_path / ".lock")).load().acquire()
-        (tmp_path / "held").touch()
-        time.sleep(600)
-        os._exit(0)
-    while not (tmp_path / "held").exists():
-        time.sleep(0.02)
-    yield child
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
-def test_a_second_run_refuses_and_names_the_first(tmp_path: Path, other_run: int):
-    with pytest.raises(AlreadyRunningError, match=f"pid {other_run} on {socket.gethostname()}") as caught:
-        LockDataset(str(tmp_path / ".lock")).load().acquire()
-    assert caught.value.exit_code == 4
-
-
-def test_the_lock_of_a_killed_run_is_stale(tmp_path: Path, caplog):
-    assert os.WTERMSIG(in_a_child(lambda: _hold_and_die(tmp_path / ".lock"))) == signal.SIGKILL
-    left = json.loads((tmp_path / ".lock").read_text())
-    lock = LockDataset(str(tmp_path / ".lock")).load()
-    with caplog.at_level(logging.WARNING):
-        lock.acquire()
-    assert f"pid {left['pid']}" in caplog.text
-    assert "stale" in caplog.text
-    lock.release()
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        lock.acquire()
-    assert caplog.text == ""  # the one before ended by itself
-
-
-def _hold_and_die(path: Path) -> None:
-    LockDataset(str(path)).load().acquire()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_full_disk_leaves_the_old_version(small_disk: Path):

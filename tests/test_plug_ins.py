@@ -18,8 +18,10 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from configuration import parameters
+from runs import PROJECT
 from selfie.app.freshness import examine
-from selfie.app.preflight import check_inputs, check_parameters
+from selfie.app.preflight import check_inputs
 from selfie.app.runner import ContinuingRunner
 from selfie.config.parameters import JudgingParameters
 from selfie.errors import ConfigurationError
@@ -28,9 +30,7 @@ from selfie.judges.response_rewards import response_rewards
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import sampling_arithmetic
 from selfie.runtime.random_seeds import derive_seed
-from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
-PROJECT = Path(__file__).parents[1]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (PROJECT / "docs/architecture.md").read_text(), re.DOTALL)
 BETA = 0.1
 LINES_DATASET = """
@@ -54,8 +54,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "parts.py").write_text("\n".join(EXAMPLES))
     (folder / "broken.py").write_text("raise RuntimeError('no licence')")
     (folder / "wrong.py").write_text(
-        "def mean(margin, flagged, alpha): return margin.mean()\n"
-        "def constant(margin, flagged, alpha): return 0 * flagged\n"
+        "def mean(margin, flagged, label_smoothing): return margin.mean()\n"
+        "def constant(margin, flagged, label_smoothing): return 0 * flagged\n"
         "def one(scored, context): return [1.0]\n"
         "def nan(scored, context): return [float('nan')] * len(scored)\n"
     )
@@ -159,7 +159,7 @@ def test_a_gold_annotator(made: Any):
         ("judging", "judge", "implicit_reward", "judge_responses"),
         ("generation", "engine", "transformers", "generate_responses"),
         ("training", "loss", "robust", "train_policy"),
-        ("gold", "annotator", "world", "audit_pairs"),
+        ("gold", "annotator", "synthetic", "audit_pairs"),
     ],
 )
 def test_another_part_makes_its_results_stale(
@@ -172,33 +172,32 @@ def test_another_part_makes_its_results_stale(
     assert state.reasons == (f"{group}.{name} was {OWN[group][name]}, is {builtin}",)
 
 
-@pytest.fixture(scope="module")
-def configured() -> dict[str, Any]:
-    """The parameters of conf/test."""
-    return CONFIG_LOADER_CLASS(str(PROJECT / "conf"), env="test", **CONFIG_LOADER_ARGS)["parameters"]
-
-
 REFUSED = {
     "judge": ("judging", "judge", "implicit_rewards", ["'prompted_policy'", "did you mean implicit_reward?"]),
     "engine": ("generation", "engine", "vlm", ["'transformers'", "did you mean vllm?"]),
     "loss": ("seeding", "loss", "robbust", ["'noise_aware'", "did you mean robust?"]),
-    "gold annotator": ("gold", "annotator", "wrld", ["'style_guide'", "did you mean world?"]),
+    "gold annotator": ("gold", "annotator", "sinthetic", ["'style_guide'", "did you mean synthetic?"]),
     "gold of other arguments": ("gold", "annotator", "my_package.parts.hinge", ["(prompt, response)", "missing"]),
     "like nothing known": ("training", "loss", "zzz", ["'zzz'", "or your own as package.module.name"]),
     "no module": ("judging", "judge", "my_package.pats.priced", ["No module named 'my_package.pats'", "PYTHONPATH"]),
     "no such name": ("judging", "judge", "my_package.parts.pricd", ["no attribute 'pricd'"]),
     "broken module": ("training", "loss", "my_package.broken.hinge", ["RuntimeError: no licence"]),
     "not a path": ("training", "loss", "my_package..hinge", ["my_package..hinge can't be imported"]),
-    "other arguments": ("training", "loss", "my_package.parts.priced", ["(margin, flagged, alpha)", "too many"]),
+    "other arguments": (
+        "training",
+        "loss",
+        "my_package.parts.priced",
+        ["(margin, flagged, label_smoothing)", "too many"],
+    ),
     "no function": ("generation", "engine", "my_package.parts.torch", ["can't be called with (checkpoint, "]),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_name_or_path_that_leads_nowhere_is_refused(package: Path, configured: dict[str, Any], case: str):
+def test_a_name_or_path_that_leads_nowhere_is_refused(package: Path, case: str):
     group, name, value, words = REFUSED[case]
     with pytest.raises(ConfigurationError) as caught:
-        check_parameters(configured, {group: {name: value}})
+        parameters("test", **{group: {name: value}})
     assert caught.value.where == f"parameter {group}.{name}"
     for word in words:
         assert word in str(caught.value)
@@ -207,12 +206,10 @@ def test_a_name_or_path_that_leads_nowhere_is_refused(package: Path, configured:
 @pytest.mark.parametrize(
     ("loss", "words"), [("mean", r"shape \[\] for two pairs"), ("constant", "fails on two margins")]
 )
-def test_a_loss_that_is_none_is_refused_before_anything_runs(
-    package: Path, configured: dict[str, Any], loss: str, words: str
-):
-    parameters = check_parameters(configured, {"training": {"loss": f"my_package.wrong.{loss}"}})
+def test_a_loss_that_is_none_is_refused_before_anything_runs(package: Path, loss: str, words: str):
+    own = parameters("test", training={"loss": f"my_package.wrong.{loss}"})
     with pytest.raises(ConfigurationError, match=rf"training\.loss: my_package\.wrong\.{loss} .*{words}"):
-        check_inputs(Pipeline([]), DataCatalog({}), parameters, iterations=1)
+        check_inputs(Pipeline([]), DataCatalog({}), own, iterations=1)
 
 
 @pytest.mark.parametrize(("judge", "words"), [("one", r"shape \[1\] for 2 responses"), ("nan", "NaN for 2 responses")])

@@ -2,19 +2,17 @@
 
 import json
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
+from configuration import configured
+from runs import PROJECT
 from selfie.config.gold import GoldParameters
-from selfie.config.methods import MethodConfigLoader
 from selfie.datasets import PreferenceDataset, PromptDataset
 from selfie.judges.gold import gold_scorer
-from selfie.settings import CONFIG_LOADER_ARGS
 
-PROJECT = Path(__file__).parents[1]
 RAW = PROJECT / "data/01_raw"
-PARAMETERS = MethodConfigLoader(str(PROJECT / "conf"), env="base", **CONFIG_LOADER_ARGS)["parameters"]
+PARAMETERS = configured()["parameters"]
 SPLITS = ("seed_prompts", "prompts", "evaluation_prompts")
 
 

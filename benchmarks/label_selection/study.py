@@ -26,7 +26,7 @@ from selfie.models.chat_template import as_text
 from selfie.reporting.tables import markdown_table
 from selfie.storage.commit import commit_text, is_committed
 
-ENV = "world"
+ENV = "synthetic"
 RESAMPLES = 9999
 LABELLED = "${globals:data}/01_raw/labels/${runtime_params:experiment}/merged/preferences.jsonl"
 Record = dict[str, Any]

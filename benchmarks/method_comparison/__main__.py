@@ -1,4 +1,4 @@
-"""``python -m benchmarks.method_comparison``: methods compared over seeds; what ``make world`` runs."""
+"""``python -m benchmarks.method_comparison``: methods compared over seeds; what ``make synthetic`` runs."""
 
 import json
 import os
@@ -19,12 +19,12 @@ METHODS = "initial,seed_dpo,full_dpo,llm_judge,reward_model,gold_judge,spa_de,sp
 @click.option("--methods", default=METHODS, show_default=True, help="Names in methods.yml, with commas.")
 @click.option("--workers", default=os.cpu_count(), show_default=True, help="Processes.")
 def main(seeds: str, methods: str, workers: int) -> None:
-    """Runs every method in the world on every seed, and writes table, plots and page."""
+    """Runs every method on the synthetic task with every seed, and writes table, plots and page."""
     project, data = Path.cwd(), Path(os.environ.get("SELFIE_DATA", "data"))
     names = methods.split(",")
     records = run_study(project, data, _numbers(seeds), names, workers)
     results = collect(records, names)
-    folder = data / "08_reporting" / "world"
+    folder = data / "08_reporting" / "synthetic"
     commit_text(folder / "results.json", json.dumps(results, indent=1))
     commit_text(folder / "results.md", markdown(results))
     commit_text(folder / "results.html", figure(results).to_html())

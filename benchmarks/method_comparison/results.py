@@ -84,7 +84,7 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
 
 def table(results: dict[str, Any]) -> Table:
     """For the terminal."""
-    drawn = Table(title=f"The world, {len(results['seeds'])} seeds")
+    drawn = Table(title=f"The synthetic task, {len(results['seeds'])} seeds")
     for column in COLUMNS:
         drawn.add_column(column, justify="left" if column == "method" else "right")
     for cells in rows(results):
@@ -149,7 +149,9 @@ def figure(results: dict[str, Any]) -> Figure:
                 drawn.add_trace(line, row=1, col=column)
     for column in (2, 3):
         drawn.update_xaxes(title="iteration", dtick=1, row=1, col=column)
-    return drawn.update_layout(template="plotly_white", height=520, title="Methods in the world, means over seeds")
+    return drawn.update_layout(
+        template="plotly_white", height=520, title="Methods on the synthetic task, means over seeds"
+    )
 
 
 COLOURS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#ca8a04", "#db2777", "#4b5563", "#65a30d")

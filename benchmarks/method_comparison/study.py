@@ -1,8 +1,8 @@
-"""Methods compared in the world, over many seeds: ``make world``.
+"""Methods compared on the synthetic task, over many seeds: ``make synthetic``.
 
-Every run is ``kedro run --env world --params method=…,seed=…``; all methods of a seed share its language, its initial
-model and its prompts, and every sample's seed, so that they are paired. A run that is done is not repeated unless its
-parameters or the project's code changed.
+Every run is ``kedro run --env synthetic --params method=…,seed=…``; all methods of a seed share its language, its
+initial model and its prompts, and every sample's seed, so that they are paired. A run that is done is not repeated
+unless its parameters or the project's code changed.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 
 def run_study(
-    project: Path, data: Path, seeds: Sequence[int], methods: Sequence[str], workers: int, env: str = "world"
+    project: Path, data: Path, seeds: Sequence[int], methods: Sequence[str], workers: int, env: str = "synthetic"
 ) -> list[Record]:
     """Runs what is missing, seeds in parallel; returns one record a run: ``method``, ``seed``, ``summary`` …
 

@@ -83,7 +83,7 @@ def parameters(setting: Setting) -> TrainingParameters:
         weight_decay=0.0,
         max_grad_norm=1.0,
         loss="noise_aware",
-        alpha=0.1,
+        label_smoothing=0.1,
         noise_percentile=10.0,
         extrapolation=[0.5],
         detector_window=32,

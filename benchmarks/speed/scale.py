@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks.speed.ours import BETA, parameters
 from benchmarks.speed.programme import in_a_process, machine
 from benchmarks.speed.workload import Setting
-from selfie.config.gold import WORLD, GoldParameters
+from selfie.config.gold import SYNTHETIC, GoldParameters
 from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets.rows import RowsDataset
 from selfie.models.checkpoint import Checkpoint
@@ -47,7 +47,7 @@ BATCH_TOKENS = 16384
 SAMPLES = 2
 WATCH_SECONDS = 0.01
 MIB = 2**20
-GOLD = GoldParameters(annotator=WORLD)
+GOLD = GoldParameters(annotator=SYNTHETIC)
 JUDGING = JudgingParameters(judge="implicit_reward", batch_tokens=BATCH_TOKENS)
 GENERATION = GenerationParameters(
     engine="transformers",

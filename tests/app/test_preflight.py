@@ -8,44 +8,40 @@ from datasets import Dataset
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
+from configuration import configured
+from runs import PROJECT
 from selfie.app.preflight import check_inputs, check_parameters
 from selfie.config.gold import CheckParameters
 from selfie.config.parameters import Parameters
+from selfie.config.pipeline_options import choose_options
+from selfie.config.reading import read_configuration
 from selfie.datasets import CheckpointDataset, PromptDataset
 from selfie.errors import ConfigurationError, DataError, ModelError
 from selfie.generation.engine_choice import choose_engine
 from selfie.models.checkpoint import Checkpoint
-from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
-
-CONFIGURATION = Path(__file__).parents[2] / "conf"
-
-
-def configured(environment: str = "base") -> dict[str, Any]:
-    """The parameters of conf/base and of the environment over it, as Kedro loads them."""
-    return CONFIG_LOADER_CLASS(str(CONFIGURATION), env=environment, **CONFIG_LOADER_ARGS)["parameters"]
 
 
 @pytest.fixture(scope="module")
 def base() -> dict[str, Any]:
-    return configured()
+    return configured()["parameters"]
 
 
-@pytest.mark.parametrize("environment", [e.name for e in CONFIGURATION.iterdir() if (e / "parameters.yml").exists()])
+@pytest.mark.parametrize("environment", [file.parent.name for file in PROJECT.glob("conf/*/parameters.yml")])
 def test_the_shipped_parameters_are_in_range(environment: str):
-    parameters = check_parameters(configured(environment), {})
+    parameters = check_parameters(configured(environment)["parameters"], {})
     assert len(parameters.prompts_per_iteration) >= 2
 
 
 def test_params_of_the_command_line_are_laid_over(base: dict[str, Any]):
     """Nested ones change what they name and leave their neighbours; lists are replaced as a whole."""
-    runtime = {"seed": 7, "training": {"alpha": 0.25, "extrapolation": [0.0]}, "prompts_per_iteration": [5]}
+    runtime = {"seed": 7, "training": {"label_smoothing": 0.25, "extrapolation": [0.0]}, "prompts_per_iteration": [5]}
     parameters = check_parameters(base, runtime)
     assert parameters.seed == 7
-    assert (parameters.training.alpha, parameters.training.extrapolation) == (0.25, [0.0])
+    assert (parameters.training.label_smoothing, parameters.training.extrapolation) == (0.25, [0.0])
     assert parameters.training.learning_rate == base["training"]["learning_rate"]
-    assert parameters.seeding.alpha == base["seeding"]["alpha"]
+    assert parameters.seeding.label_smoothing == base["seeding"]["label_smoothing"]
     assert parameters.prompts_per_iteration == [5]
-    assert base == configured()  # laid over, not written into
+    assert base == configured()["parameters"]  # laid over, not written into
 
 
 OPTIMIZER = {
@@ -55,25 +51,34 @@ OPTIMIZER = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
 }
+# Beside those of tests/bad_inputs.py and test_plug_ins.py.
 WRONG = {
-    "misspelt": ({"betta": 0.1}, ["parameter betta", "no such parameter", "did you mean beta?"]),
-    "misspelt inside": ({"training": {"aplha": 0.1}}, ["training.aplha", "did you mean alpha?"]),
-    "misspelt group": ({"trainig": {"alpha": 0.1}}, ["parameter trainig", "did you mean training?"]),
+    "misspelt inside": (
+        {"training": {"label_smothing": 0.1}},
+        ["training.label_smothing", "did you mean label_smoothing?"],
+    ),
+    "misspelt group": ({"trainig": {"label_smoothing": 0.1}}, ["parameter trainig", "did you mean training?"]),
     "misspelt in an optional group": (
-        {"world": {"corpus": 9, "seed_pair": 9, "prompts": 9, "evaluation_prompts": 9}},
-        ["world.seed_pair", "did you mean seed_pairs?"],
+        {"synthetic": {"corpus": 9, "seed_pair": 9, "prompts": 9, "evaluation_prompts": 9}},
+        ["synthetic.seed_pair", "did you mean seed_pairs?"],
     ),
     "like nothing known": ({"zzzzzz": 1}, ["parameter zzzzzz", "no such parameter", "remove it"]),
     "renamed": ({"training": {"trust_warmup": 0.2}}, ["training.trust_warmup", "renamed to training.detector_warmup"]),
+    "renamed in both trainings": (
+        {"training": {"alpha": 0.1}, "seeding": {"alpha": 0.0}},
+        ["training.alpha", "renamed to training.label_smoothing", "renamed to seeding.label_smoothing"],
+    ),
+    "renamed group": ({"world": {"corpus": 9}}, ["parameter world", "renamed to synthetic"]),
     "renamed judge": ({"judging": {"judge": "logit"}}, ["judging.judge", "renamed to implicit_reward"]),
     "renamed annotator": ({"evaluation": {"annotator": "llm"}}, ["evaluation.annotator", "renamed to openai_api"]),
-    "text for a number": ({"beta": "0.1"}, ["parameter beta", "(it is '0.1')"]),
     "number for text": ({"experiment": 3}, ["parameter experiment", "(it is 3)"]),
     "fraction for a count": ({"training": {"epochs": 1.5}}, ["training.epochs", "(it is 1.5)"]),
-    "yes for a number": ({"training": {"alpha": True}}, ["training.alpha", "(it is True)"]),
     "number for a list": ({"training": {"extrapolation": 0.5}}, ["training.extrapolation", "list"]),
     "text for a group": ({"training": "fast"}, ["parameter training", "(it is 'fast')"]),
-    "alpha above 1": ({"training": {"alpha": 1.1}}, ["training.alpha", "less than 0.5", "it is 1.1"]),
+    "smoothing of 1/2 and more": (
+        {"training": {"label_smoothing": 1.1}},
+        ["training.label_smoothing", "less than 0.5", "it is 1.1"],
+    ),
     "percentile of 100": ({"training": {"noise_percentile": 100.0}}, ["training.noise_percentile", "less than 100"]),
     "negative lambda": ({"training": {"extrapolation": [0.5, -0.1]}}, ["training.extrapolation.1", "it is -0.1"]),
     "no lambda": ({"training": {"extrapolation": []}}, ["training.extrapolation"]),
@@ -88,18 +93,15 @@ WRONG = {
     "not a number": ({"training": {"learning_rate": float("nan")}}, ["training.learning_rate"]),
     "negative seed": ({"seed": -1}, ["parameter seed", "it is -1"]),
     "an empty iteration": ({"prompts_per_iteration": [8, 0]}, ["prompts_per_iteration.1", "it is 0"]),
-    "a folder as name": ({"experiment": "../elsewhere"}, ["parameter experiment", "'../elsewhere'"]),
-    "unknown judge": ({"judging": {"judge": "oracle"}}, ["judging.judge", "'implicit_reward'", "it is 'oracle'"]),
-    "unknown engine": ({"generation": {"engine": "tgi"}}, ["generation.engine", "'vllm'", "it is 'tgi'"]),
     "gold that is no group": (
         {"gold": "world"},
-        ["parameter gold:", "renamed to gold.annotator", "set gold: {annotator: world}"],
+        ["parameter gold:", "renamed to gold.annotator", "set gold: {annotator: synthetic}"],
+    ),
+    "renamed gold, in its group": (
+        {"gold": {"annotator": "world"}},
+        ["gold.annotator", "world was renamed to synthetic"],
     ),
     "renamed gold": ({"gold": "plain_language"}, ["set gold: {annotator: style_guide}"]),
-    "unknown gold": (
-        {"gold": {"annotator": "gpt-4"}},
-        ["gold.annotator", "it is 'gpt-4'", "'style_guide'", "your own as package.module.name"],
-    ),
     "unknown check": (
         {"gold": {"checks": {"on_topics": {"least_words": 1}}}},
         ["gold.checks.on_topics", "no such parameter", "did you mean on_topic?"],
@@ -120,6 +122,24 @@ WRONG = {
         {"gold": {"checks": dict.fromkeys(CheckParameters.model_fields)}},
         ["parameter gold.checks", "has no check"],
     ),
+    "endpoint without a model": (
+        {"evaluation": {"annotator": "openai_api"}},
+        ["annotation.endpoint.model names no model"],
+    ),
+    "judge without a model": (
+        {"evaluation": {"annotator": "prompted_model"}},
+        ["annotation.judge_model names no model"],
+    ),
+    "endpoint with a key": (
+        {"annotation": {"endpoint": {"base_url": "https://key@host/v1"}}},
+        ["annotation.endpoint.base_url"],
+    ),
+    "more failures than questions": ({"annotation": {"max_failures": 5.0}}, ["annotation.max_failures"]),
+    "prompt without a field": (
+        {"judge_prompts": {"pairwise": {"user": "{answer_1} or {answer_2}?"}}},
+        ["fence, instruction is not used"],
+    ),
+    "prompt with an unknown field": ({"judge_prompts": {"grading": {"system": "{answer}"}}}, ["no such field: answer"]),
     "gold judge without gold": ({"gold": None, "judging": {"judge": "gold"}}, ["judg", "gold"]),
 }
 
@@ -154,8 +174,18 @@ def test_a_style_guide_of_the_users_own(base: dict[str, Any]):
 
 def test_all_wrong_parameters_are_named_at_once(base: dict[str, Any]):
     with pytest.raises(ConfigurationError) as caught:
-        check_parameters(base, {"beta": -1.0, "training": {"alpha": 2.0, "lambda": 0.5}})
-    assert all(name in caught.value.where for name in ("beta", "training.alpha", "training.lambda"))
+        check_parameters(base, {"beta": -1.0, "training": {"label_smoothing": 2.0, "lambda": 0.5}})
+    assert all(name in caught.value.where for name in ("beta", "training.label_smoothing", "training.lambda"))
+
+
+def test_an_old_preparation_is_named_anew(base: dict[str, Any]):
+    with pytest.raises(ConfigurationError, match=r"globals\.yml, preparation: world was renamed to synthetic"):
+        choose_options({"preparation": "world"}, check_parameters(base, {}))
+
+
+def test_an_environment_that_is_not_there_is_named():
+    with pytest.raises(ConfigurationError, match=r"(?s)environment world: .*choose one of .*paper, synthetic, test"):
+        read_configuration(configured("world"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from benchmarks import chaos
 
 def test_killed_runs_end_like_uninterrupted_ones():
     """In a process of its own: the harness forks, and pytest has threads."""
-    options = ["--env=test", "--kills=3", "--seed=1", "--iterations=1", "--worlds=1", "--print-only"]
+    options = ["--env=test", "--kills=3", "--seed=1", "--iterations=1", "--runs=1", "--print-only"]
     command = [sys.executable, chaos.__file__, *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
@@ -25,9 +25,9 @@ def test_killed_runs_end_like_uninterrupted_ones():
 
 def test_the_harness_notices_what_is_lost(tmp_path: Path):
     """A byte that differs, a file that is missing, a file that is too much."""
-    for world in ("tormented", "peaceful"):
+    for run in ("tormented", "peaceful"):
         for namespace in ("a", "b"):
-            file = tmp_path / world / f"03_primary/test/{namespace}/responses/data.arrow"
+            file = tmp_path / run / f"03_primary/test/{namespace}/responses/data.arrow"
             file.parent.mkdir(parents=True)
             file.write_text("same")
     assert chaos.differences(tmp_path / "tormented", tmp_path / "peaceful") == []

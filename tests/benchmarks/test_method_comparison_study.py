@@ -18,7 +18,7 @@ SEED = 3
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, whose configuration can be changed, with an even smaller world."""
+    """A copy, whose configuration can be changed, with an even smaller language."""
     folder = tmp_path / "project"
     folder.mkdir()
     for name in ("src", "conf"):

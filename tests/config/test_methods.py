@@ -9,27 +9,15 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from benchmarks.method_comparison.__main__ import METHODS as STUDIED
+from configuration import configured, parameters
+from runs import PROJECT
 from selfie.app.hooks import PreflightHooks
-from selfie.app.preflight import check_parameters
 from selfie.config.methods import MethodConfigLoader
-from selfie.config.parameters import Parameters
 from selfie.errors import ConfigurationError
 from selfie.judges.prompted_policy import VerdictPrompt
 from selfie.settings import CONFIG_LOADER_ARGS, HOOKS
 from selfie.synthetic.language import QUESTION, VERDICTS
 from selfie.tracking.mlflow_hooks import MlflowHooks
-
-PROJECT = Path(__file__).parents[2]
-
-
-def configured(env: str, **runtime: Any) -> MethodConfigLoader:
-    """As ``kedro run --env ENV --params RUNTIME`` reads ``conf/``."""
-    return MethodConfigLoader(str(PROJECT / "conf"), env=env, runtime_params=runtime, **CONFIG_LOADER_ARGS)
-
-
-def parameters(env: str, **runtime: Any) -> Parameters:
-    """As the hooks check them."""
-    return check_parameters(configured(env, **runtime)["parameters"], runtime)
 
 
 def graph(**runtime: Any) -> dict[str, set[str]]:
@@ -49,10 +37,10 @@ METHODS = sorted(configured("base")["methods"])
 def test_there_are_the_papers_rows_and_their_rivals():
     papers = {"initial", "seed_dpo", "full_dpo", "llm_judge", "reward_model", "spa_de", "spa_sr", "spa"}
     assert papers | {"gold_judge", "cdpo", "rdpo", "selfie"} == set(METHODS)
-    assert set(STUDIED.split(",")) == {*METHODS, "spa_fast"}  # conf/world's own: spa with selfie's longer steps
+    assert set(STUDIED.split(",")) == {*METHODS, "spa_fast"}  # conf/synthetic's own: spa with selfie's longer steps
 
 
-@pytest.mark.parametrize("env", ["base", "world", "test", "paper", "alpaca"])
+@pytest.mark.parametrize("env", ["base", "synthetic", "test", "paper", "alpaca"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_in_range_in_every_environment(env: str, method: str):
     """But for the gold judge where there is no gold annotator."""
@@ -69,19 +57,21 @@ def test_every_method_is_in_range_in_every_environment(env: str, method: str):
 
 
 def test_a_method_changes_what_it_names_and_nothing_else():
-    plain, laid = (parameters("world", **runtime).model_dump() for runtime in ({}, {"method": "cdpo"}))
+    plain, laid = (parameters("synthetic", **runtime).model_dump() for runtime in ({}, {"method": "cdpo"}))
     assert (laid["training"].pop("loss"), plain["training"].pop("loss")) == ("conservative", "noise_aware")
-    assert laid.pop("experiment") == "world_cdpo"
+    assert laid.pop("experiment") == "synthetic_cdpo"
     assert laid.pop("method") == "cdpo"
-    assert plain.pop("experiment") == "world"
+    assert plain.pop("experiment") == "synthetic"
     assert plain.pop("method") is None
     assert laid == plain
 
 
 def test_the_papers_ablation():
     """Data expansion alone, with self-refinement, with the de-coupled detector too; selfie beyond it."""
-    rows = {name: parameters("world", method=name) for name in ("spa_de", "spa_sr", "spa", "selfie")}
-    seen = {name: (r.training.alpha, r.training.extrapolation[0], r.training.replay) for name, r in rows.items()}
+    rows = {name: parameters("synthetic", method=name) for name in ("spa_de", "spa_sr", "spa", "selfie")}
+    seen = {
+        name: (r.training.label_smoothing, r.training.extrapolation[0], r.training.replay) for name, r in rows.items()
+    }
     assert seen == {"spa_de": (0.0, 0.5, 0), "spa_sr": (0.1, 0.0, 0), "spa": (0.1, 0.5, 0), "selfie": (0.1, 0.5, 1)}
     beyond = {n: (row.judging.length, row.judging.weighting, row.training.nll_weight) for n, row in rows.items()}
     papers = dict.fromkeys(("spa_de", "spa_sr", "spa"), ("summed", "even", 0.0))
@@ -97,6 +87,7 @@ def test_rivals_of_the_default_keep_the_papers_settings():
     for method in set(METHODS) - {"initial", "seed_dpo", "full_dpo", "selfie"}:
         laid = parameters("base", method=method)
         assert (laid.generation.initial_samples, laid.judging.support_percentile) == (0, 0.0), method
+        assert laid.judging.choose_truncated, method
         assert (laid.judging.weighting, laid.training.replay, laid.training.nll_weight) == ("even", 0, 0.0), method
 
 
@@ -114,17 +105,21 @@ def test_a_support_needs_samples_of_both_models(changed: dict[str, Any], problem
 
 def test_the_users_parameters_win():
     """Over the method's, and leave its others: in what the loader reads, and in what is checked."""
-    read = configured("test", method="spa", training={"alpha": 0.3})["parameters"]["training"]
-    assert (read["alpha"], read["extrapolation"]) == (0.3, [0.5, 0.25, 0.125])
-    laid = parameters("test", method="spa", training={"alpha": 0.3, "extrapolation": [0.125]}, seed=5)
-    assert (laid.training.alpha, laid.training.extrapolation, laid.training.loss) == (0.3, [0.125], "noise_aware")
+    read = configured("test", method="spa", training={"label_smoothing": 0.3})["parameters"]["training"]
+    assert (read["label_smoothing"], read["extrapolation"]) == (0.3, [0.5, 0.25, 0.125])
+    laid = parameters("test", method="spa", training={"label_smoothing": 0.3, "extrapolation": [0.125]}, seed=5)
+    assert (laid.training.label_smoothing, laid.training.extrapolation, laid.training.loss) == (
+        0.3,
+        [0.125],
+        "noise_aware",
+    )
     assert laid.seed == 5
     assert parameters("test", method="full_dpo").seed_pairs is None
     assert parameters("test", method="full_dpo", seed_pairs=24).seed_pairs == 24
 
 
 def test_a_method_runs_as_an_experiment_of_its_own():
-    """Its name is part of every path, so that methods never mix; data and model of the world are shared."""
+    """Its name is part of every path, so that methods never mix; language and model of a seed are shared."""
     loader = configured("test", method="spa")
     assert loader["parameters"]["experiment"] == "test_spa"
     assert "/test_spa/" in loader["catalog"]["policy_0"]["filepath"]
@@ -174,8 +169,8 @@ def test_without_methods_there_is_none(tmp_path: Path):
         MethodConfigLoader(str(tmp_path), runtime_params={"method": "spa"}, **CONFIG_LOADER_ARGS)
 
 
-@pytest.mark.parametrize("env", ["world", "test"])
-def test_the_worlds_judge_is_asked_in_its_language(env: str):
+@pytest.mark.parametrize("env", ["synthetic", "test"])
+def test_the_synthetic_tasks_judge_is_asked_in_its_language(env: str):
     """With the question and the verdicts that its corpus has."""
     question = parameters(env, method="llm_judge").judging.question
     assert (question.template, tuple(question.verdicts)) == (QUESTION, VERDICTS)

@@ -13,13 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kedro.io import DatasetError
 
-from selfie.app.preflight import check_parameters
-from selfie.config.parameters import Parameters
+from configuration import parameters
 from selfie.datasets import PreferenceDataset, PromptDataset
 from selfie.errors import ConfigurationError, DataError, ModelError
 from selfie.models.chat_template_checks import check_model
 from selfie.models.checkpoint import Checkpoint
-from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
 SUFFIXES = [".jsonl", ".json", ".csv", ".parquet"]
 KINDS = [PromptDataset, PreferenceDataset]
@@ -133,16 +131,13 @@ def test_parquet_of_other_types(kind: type, folder: Path, rows: list[dict]):
     read(kind, folder, ".parquet", parquet(rows))
 
 
-@pytest.fixture(scope="module")
-def parameters() -> Parameters:
-    loader = CONFIG_LOADER_CLASS(str(Path(__file__).parents[2] / "conf"), env="test", **CONFIG_LOADER_ARGS)
-    return check_parameters(loader["parameters"], {})
+TEST = parameters("test")
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"])
 @settings(max_examples=100)
 @given(changes=st.dictionaries(TEXT, VALUES, max_size=2) | VALUES | st.binary(max_size=60))
-def test_any_checkpoint(tiny_checkpoint: Checkpoint, tmp_path_factory, parameters, name: str, changes: Any):
+def test_any_checkpoint(tiny_checkpoint: Checkpoint, tmp_path_factory, name: str, changes: Any):
     """The model's JSON files too, changed in one of their settings or altogether."""
     copy = Path(shutil.copytree(tiny_checkpoint.source, tmp_path_factory.mktemp("model") / "model"))
     whole = json.loads((copy / name).read_text())
@@ -150,7 +145,7 @@ def test_any_checkpoint(tiny_checkpoint: Checkpoint, tmp_path_factory, parameter
         changes = {**whole, **dict(zip(sorted(whole)[:: max(1, len(changes))], changes.values(), strict=False))}
     (copy / name).write_bytes(changes if isinstance(changes, bytes) else json.dumps(changes).encode())
     try:
-        check_model(Checkpoint(str(copy)), parameters)
+        check_model(Checkpoint(str(copy)), TEST)
     except (ModelError, ConfigurationError) as error:
         assert error.remedy
     shutil.rmtree(copy)

@@ -10,22 +10,16 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from configuration import parameters
+from runs import PROJECT
 from selfie.app.hooks import PreflightHooks
-from selfie.app.preflight import check_parameters
-from selfie.config.parameters import Parameters, WorldParameters
+from selfie.config.parameters import SyntheticParameters
 from selfie.data.validation import outliers, screen
 from selfie.datasets import PreferenceDataset, PromptDataset, RecordDataset
 from selfie.errors import DataError
 from selfie.pipelines.preparation.nodes import make_language
-from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
-PROJECT = Path(__file__).parents[2]
 NAMES = ("seed_preferences", "prompts", "evaluation_prompts")
-
-
-def parameters(environment: str = "base", **changes: object) -> Parameters:
-    loader = CONFIG_LOADER_CLASS(str(PROJECT / "conf"), env=environment, **CONFIG_LOADER_ARGS)
-    return check_parameters(loader["parameters"], changes)
 
 
 def datasets(folder: Path, **rows: list[dict]) -> dict[str, RecordDataset]:
@@ -58,16 +52,16 @@ def test_shipped_data_pass_untouched():
     assert {name: dataset.load().to_list() for name, dataset in screened.items()} == before
 
 
-def test_the_worlds_data_pass_untouched(tmp_path: Path):
+def test_the_synthetic_tasks_data_pass_untouched(tmp_path: Path):
     """Its prompts are permutations of each other's words, which is no near-duplicate."""
-    world = parameters("world").world
-    assert isinstance(world, WorldParameters)
-    _, *made = make_language(world, 0)
+    amounts = parameters("synthetic").synthetic
+    assert isinstance(amounts, SyntheticParameters)
+    _, *made = make_language(amounts, 0)
     rows = {}
     for name, dataset in zip(NAMES, made, strict=True):
         keys = [key for key in ("chosen", "rejected") if key in dataset.column_names]
         rows[name] = [{"prompt": row["messages"][0]["content"], **{k: row[k] for k in keys}} for row in dataset]
-    _, set_aside = screen(datasets(tmp_path, **rows), parameters("world"), None)
+    _, set_aside = screen(datasets(tmp_path, **rows), parameters("synthetic"), None)
     assert set_aside == []
 
 

@@ -47,19 +47,19 @@ def test_a_sure_gain_has_an_interval_above_zero():
 
 RULES = {"word_count": {"least": 2, "most": 3}, "finished_sentence": {"end_marks": ".!?"}}
 GOLD = GoldParameters.model_validate({"annotator": "style_guide", "checks": RULES})
-WORLD = GoldParameters(annotator="world")
+SYNTHETIC = GoldParameters(annotator="synthetic")
 
 
 def test_an_annotator_may_have_no_style_guide():
     assert guide_of(gold_scorer(GOLD))("Why?", "It rains.") == {"word_count": True, "finished_sentence": True}
-    assert guide_of(gold_scorer(WORLD)) is None
+    assert guide_of(gold_scorer(SYNTHETIC)) is None
     assert guide_of(None) is None
 
 
 def test_the_nodes_ask_the_annotator_that_the_parameter_names():
     """Both answers follow it now, one did before."""
     now, before = answers(Why="It rains.", How="With water."), answers(Why="It rains.", How="with a lot of water")
-    for without in (None, WORLD):
+    for without in (None, SYNTHETIC):
         assert nodes.measure_style_guide(now, without, 100, 0, initial=before) == {"style_guide": None}
     measured = nodes.measure_style_guide(now, GOLD, 100, 0, initial=before)["style_guide"]
     assert (measured["share"], measured["change_from_initial"]) == (1.0, 0.5)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfie.evaluation.annotation_audit import audit_annotations, injections_in
+from selfie.evaluation.annotation_audit import audit_annotations
 
 SHARED = Path(__file__).parents[3] / "shared/data/alpaca_eval/annotations"
 
@@ -112,7 +112,7 @@ def test_canaries_of_either_side_and_how_often_they_won():
     ],
 )
 def test_the_phrases(answer: str, names: list[str]):
-    assert injections_in(answer) == names
+    assert list(audit([row(2.0, ours=answer)])["canaries"]) == names
 
 
 @given(st.lists(st.tuples(*[st.sampled_from([None, 1.0, 1.3, 1.5, 2.0])] * 3), max_size=12), st.randoms())

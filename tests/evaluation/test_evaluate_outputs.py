@@ -15,17 +15,15 @@ from kedro.framework.startup import bootstrap_project
 
 from judge_models import save_judge
 from judge_server import JudgeServer, Reply, longer_wins
-from runs import PROJECT, run
+from runs import PROJECT, run, write_to
 from selfie.config.parameters import EndpointParameters
-from selfie.errors import ConfigurationError, DataError, UserError
+from selfie.errors import DataError, UserError
 from selfie.evaluation.__main__ import main
 
 
 @pytest.fixture
 def folder(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(empty_database, tmp_path)
-    monkeypatch.setenv("SELFIE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    write_to(tmp_path / "data", monkeypatch, empty_database)
     return tmp_path
 
 
@@ -195,7 +193,6 @@ def test_another_file_under_the_same_name_is_evaluated_anew(folder: Path, files:
         ({"model_outputs": outputs("m", "\ud800")}, r"row 1: output: .*surrogates not allowed"),
         ({"model_outputs": []}, "no answers"),
         ({"model_outputs": {"a": 1}}, "not a JSON list"),
-        ({"reference_outputs": [{"instruction": "other", "output": "w01"}]}, "answers none of their instructions"),
     ],
 )
 def test_bad_files(folder: Path, files: dict[str, str], change: dict[str, Any], problem: str):
@@ -210,42 +207,6 @@ def test_no_file_and_no_reference(folder: Path, files: dict[str, str]):
         run("evaluate_outputs")
     with pytest.raises(DataError, match=r"other/initial/model_outputs\.json: the file does not exist"):
         run("evaluation", model_outputs=files["model_outputs"], experiment="other")
-
-
-def test_duplicates_and_instructions_of_one_side_are_counted(
-    folder: Path, files: dict[str, str], capfd: pytest.CaptureFixture
-):
-    twice = write(folder / "twice.json", [*EXTERNAL, EXTERNAL[0], {**EXTERNAL[1], "instruction": "t1a t9b"}])
-    run("evaluation", **{**files, "model_outputs": twice})
-    assert len(read(folder, "07_model_output/test/external/annotations.json")) == 5
-
-
-def test_a_single_row_and_a_draw(folder: Path, files: dict[str, str]):
-    """Nothing to resample, no variance of length, nothing to tell apart."""
-    one = [write(folder / f"{name}.json", outputs(name, "w01 w02")) for name in ("m", "r")]
-    run("evaluation", model_outputs=one[0], reference_outputs=one[1])
-    metrics = read(folder, "08_reporting/test/external/evaluation.json")
-    assert (metrics["win_rate"], metrics["win_rate_ci"]) == (50.0, [50.0, 50.0])
-    assert metrics["length_controlled_win_rate"] == 50.0
-
-
-@pytest.mark.parametrize(
-    ("parameters", "problem"),
-    [
-        ({"evaluation": {"annotator": "openai_api"}}, "annotation.endpoint.model names no model"),
-        ({"evaluation": {"annotator": "prompted_model"}}, "annotation.judge_model names no model"),
-        ({"annotation": {"endpoint": {"base_url": "https://key@host/v1"}}}, "annotation.endpoint.base_url"),
-        ({"annotation": {"max_failures": 5.0}}, "annotation.max_failures"),
-        ({"judge_prompts": {"pairwise": {"user": "{answer_1} or {answer_2}?"}}}, "fence, instruction is not used"),
-        ({"judge_prompts": {"grading": {"system": "{answer}"}}}, "no such field: answer"),
-    ],
-)
-def test_impossible_judges_are_refused_before_anything_runs(
-    folder: Path, files: dict[str, str], parameters: dict[str, Any], problem: str
-):
-    with pytest.raises(ConfigurationError, match=problem):
-        run("evaluation", **files, **parameters)
-    assert not (folder / "data").exists()
 
 
 def test_mt_bench_of_a_policy(

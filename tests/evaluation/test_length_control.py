@@ -1,18 +1,15 @@
 """AlpacaEval 2's length control: the published fit to the digit, our estimate of it against published figures."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from scipy.special import expit
 from scipy.stats import spearmanr
 
 from selfie.errors import DataError
 from selfie.evaluation import length_control
-from selfie.evaluation.__main__ import main
 from selfie.evaluation.alpaca_files import read_annotations, read_reference
 from selfie.evaluation.length_control import (
     estimate_length_controlled_win_rate,
@@ -275,17 +272,3 @@ def test_the_length_coefficient_is_chosen_without_the_model_it_is_tested_on(
     chosen = {model: table.drop(model).mean().idxmin() for model in table.index}
     assert set(chosen.values()) == {-1.5}
     assert np.mean([table.loc[model, coefficient] for model, coefficient in chosen.items()]) < 0.6
-
-
-@needs_shared_data
-def test_command_line() -> None:
-    reference = SHARED / "reference_outputs.json.gz"
-    arguments = [str(SHARED / "annotations"), "--reference", str(reference), "--samples", "50"]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    models = json.loads(result.output)
-    assert len(models) == 12
-    for figures in models.values():
-        low, high = figures["length_controlled_win_rate_ci"]
-        assert low < figures["length_controlled_win_rate"] < high
-        assert figures["length_controlled_by"] == "estimate"

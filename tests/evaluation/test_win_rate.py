@@ -30,7 +30,7 @@ def test_interval_is_repeatable_and_narrows():
     assert (wide[1] - wide[0]) / (narrow[1] - narrow[0]) == pytest.approx(2.0, abs=0.2)
 
 
-@pytest.mark.parametrize("preferences", [[2.0] * 5, [1.0] * 5, [1.5] * 3, [2.0]])
+@pytest.mark.parametrize("preferences", [[2.0] * 5, [1.0] * 5, [1.5] * 3, [2.0], [1.5]])
 def test_unanimous_preferences_have_no_spread(preferences: list[float]):
     """Nothing to resample and nothing to regress: the interval and the controlled rate are the rate itself."""
     rate = win_rate(preferences)

@@ -46,6 +46,13 @@ def test_what_lies_outside_takes_no_part_in_a_pair():
     assert (pair["chosen_ids"], pair["rejected_ids"]) == ([3], [2])
 
 
+def test_what_the_token_limit_cut_is_rejected_at_most():
+    rows = scored([1], [2], [3], [4])
+    cut = torch.tensor([True, False, False, True])
+    (pair,) = build_pairs(rows, torch.tensor([9.0, 2.0, 5.0, -9.0]), eligible=~cut)
+    assert (pair["chosen_ids"], pair["rejected_ids"]) == ([3], [4])
+
+
 def test_a_prompt_with_one_response_inside_gives_no_pair():
     with pytest.raises(DataError, match="outside the initial model's support"):
         build_pairs(scored([1], [2]), torch.tensor([1.0, 2.0]), outside=torch.tensor([True, False]))

@@ -38,10 +38,12 @@ def test_each_name_has_its_annotator(
         judge_revision=None,
         endpoint=endpoint(),
     )
-    annotator = open_annotator(name, parameters, prompts, GoldParameters(annotator="world"), SecretStr(""), "float32")
+    annotator = open_annotator(
+        name, parameters, prompts, GoldParameters(annotator="synthetic"), SecretStr(""), "float32"
+    )
     assert type(annotator) is expected
     if annotator is not None:
-        assert annotator.name == {"gold": "world", "openai_api": "tester"}.get(name, str(tmp_path))
+        assert annotator.name == {"gold": "synthetic", "openai_api": "tester"}.get(name, str(tmp_path))
         assert annotator.depends_on_order == (name in ("openai_api", "prompted_model"))
     if isinstance(annotator, LocalAnnotator | RewardModelAnnotator):
         assert str(annotator.arithmetic) == "float32"

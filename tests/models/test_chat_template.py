@@ -100,7 +100,7 @@ def test_even_where_the_name_is_a_word_of_the_vocabulary(tokenizer, content: str
 
 
 def test_unknown_words_are_no_control_tokens(tokenizer):
-    """The world's tokenizer gives ``<unk>`` for any word that is not its own."""
+    """The synthetic language's tokenizer gives ``<unk>`` for any word that is not its own."""
     assert tokenizer.unk_token_id not in control_tokens(tokenizer)
     assert render(tokenizer, one_turn("hello")) == plainly(tokenizer, one_turn("hello"))
 

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from selfie.config.parameters import GenerationParameters, JudgingParameters, TrainingParameters
+from configuration import parameters
+from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets import RowsDataset
 from selfie.models.checkpoint import Checkpoint
 from selfie.pipelines.generation.nodes import generate_responses
@@ -28,20 +29,15 @@ GENERATION = GenerationParameters(
     engine="transformers", samples_per_prompt=SAMPLES, temperature=1.0, top_p=1.0, max_new_tokens=16, batch_tokens=4000
 )
 JUDGING = JudgingParameters(judge="implicit_reward", batch_tokens=200)
-TRAINING = TrainingParameters(
-    learning_rate=1e-4,
-    epochs=1,
-    batch_size=4,
-    batch_tokens=512,
-    learning_rate_warmup=0.1,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    loss="noise_aware",
-    alpha=0.1,
-    noise_percentile=20.0,
-    extrapolation=[0.5],
-    detector_window=8,
-    detector_warmup=0.0,
+TRAINING = parameters("test").training.model_copy(
+    update={
+        "batch_size": 4,
+        "batch_tokens": 512,
+        "noise_percentile": 20.0,
+        "detector_window": 8,
+        "detector_warmup": 0.0,
+        "checkpoint_steps": 100,
+    }
 )
 
 

@@ -43,6 +43,19 @@ def test_best_and_worst_of_four():
     assert best_and_worst(torch.tensor([0.2, -1.0, 3.0, 0.5])) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "eligible, expected",
+    [
+        ([True, True, False, True], (3, 1)),  # the best of those that may be chosen
+        ([True, True, True, False], (2, 1)),
+        ([False, True, False, False], (1, 1)),  # the only one is the worst: no pair
+        ([False] * 4, (1, 1)),
+    ],
+)
+def test_only_some_may_be_chosen_but_all_rejected(eligible: list[bool], expected: tuple[int, int]):
+    assert best_and_worst(torch.tensor([0.2, -1.0, 3.0, 0.5]), torch.tensor(eligible)) == expected
+
+
 @pytest.mark.parametrize("count", [2, 3, 4, 17, 64])
 def test_equal_rewards_give_two_different_samples(count: int):
     """The sampled order decides: the first is chosen, the last rejected."""

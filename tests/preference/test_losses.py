@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from selfie.preference.losses import chosen_nll, dpo_margin, noise_aware_loss
 
 MARGINS = st.floats(-30, 30)
-ALPHAS = st.floats(0, 1)
+SMOOTHINGS = st.floats(0, 1)
 
 
-def loss(margin: float, flagged: bool, alpha: float) -> float:
-    return noise_aware_loss(torch.tensor([margin], dtype=torch.float64), torch.tensor([flagged]), alpha).item()
+def loss(margin: float, flagged: bool, smoothing: float) -> float:
+    return noise_aware_loss(torch.tensor([margin], dtype=torch.float64), torch.tensor([flagged]), smoothing).item()
 
 
 def test_margin_by_hand():
@@ -25,11 +25,11 @@ def test_margin_by_hand():
     torch.testing.assert_close(margin, torch.tensor([0.7, -0.2]))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("flagged", [False, True])
-def test_undecided_policy_pays_one_bit(alpha: float, flagged: bool):
+def test_undecided_policy_pays_one_bit(smoothing: float, flagged: bool):
     """σ(0) = ½, so −(1 − αz)·ln ½ − αz·ln ½ = ln 2 whatever α and z."""
-    assert loss(0.0, flagged, alpha) == pytest.approx(math.log(2))
+    assert loss(0.0, flagged, smoothing) == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize(
@@ -71,34 +71,34 @@ def test_an_unflagged_pair_pays_less_the_larger_its_margin(first: float, second:
 
 
 @given(MARGINS, MARGINS, st.floats(0.01, 0.99))
-def test_a_flagged_pair_is_content_at_its_labels_odds(first: float, second: float, alpha: float):
+def test_a_flagged_pair_is_content_at_its_labels_odds(first: float, second: float, smoothing: float):
     """σ(m) = 1 − α is its label: the loss falls up to m = ln((1 − α)/α) and rises beyond."""
     smaller, larger = sorted((first, second))
-    turn = math.log((1 - alpha) / alpha)
+    turn = math.log((1 - smoothing) / smoothing)
     assume(larger - smaller > 1e-3)
     assume(larger <= turn or smaller >= turn)
-    rises = loss(larger, True, alpha) > loss(smaller, True, alpha)
+    rises = loss(larger, True, smoothing) > loss(smaller, True, smoothing)
     assert rises == (smaller >= turn)
 
 
-@given(MARGINS, ALPHAS)
-def test_a_flag_costs_alpha_times_the_margin(margin: float, alpha: float):
+@given(MARGINS, SMOOTHINGS)
+def test_a_flag_costs_smoothing_times_the_margin(margin: float, smoothing: float):
     """log σ(m) − log σ(−m) = m: a flag raises a pair's loss the surer the policy is of its label."""
-    assert loss(margin, True, alpha) - loss(margin, False, alpha) == pytest.approx(alpha * margin, abs=1e-9)
+    assert loss(margin, True, smoothing) - loss(margin, False, smoothing) == pytest.approx(smoothing * margin, abs=1e-9)
 
 
-@given(MARGINS, ALPHAS)
-def test_full_alpha_swaps_the_labels(margin: float, alpha: float):
+@given(MARGINS, SMOOTHINGS)
+def test_full_smoothing_swaps_the_labels(margin: float, smoothing: float):
     """With α = 1 a flagged pair is its mirror image trusted; an unflagged one is the same for every α."""
-    assert loss(margin, True, 1.0) == pytest.approx(loss(-margin, False, alpha))
+    assert loss(margin, True, 1.0) == pytest.approx(loss(-margin, False, smoothing))
 
 
-@given(MARGINS, st.booleans(), ALPHAS)
-def test_never_below_the_entropy_of_its_label(margin: float, flagged: bool, alpha: float):
+@given(MARGINS, st.booleans(), SMOOTHINGS)
+def test_never_below_the_entropy_of_its_label(margin: float, flagged: bool, smoothing: float):
     """A cross-entropy with the label (1 − αz, αz) is at least that label's entropy, and never negative."""
-    smoothing = alpha * flagged
-    entropy = -sum(p * math.log(p) for p in (smoothing, 1 - smoothing) if p > 0)
-    assert loss(margin, flagged, alpha) >= max(0.0, entropy - 1e-12)
+    noise = smoothing * flagged
+    entropy = -sum(p * math.log(p) for p in (noise, 1 - noise) if p > 0)
+    assert loss(margin, flagged, smoothing) >= max(0.0, entropy - 1e-12)
 
 
 def test_chosen_nll_by_hand():

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from selfie.preference.losses import conservative_loss, noise_aware_loss, robust_loss
 
 MARGINS = st.floats(-30, 30)
-ALPHAS = st.floats(0, 0.49)
+SMOOTHINGS = st.floats(0, 0.49)
 
 
-def loss(function, margin: float, alpha: float) -> float:
-    return function(torch.tensor([margin], dtype=torch.float64), torch.tensor([False]), alpha).item()
+def loss(function, margin: float, smoothing: float) -> float:
+    return function(torch.tensor([margin], dtype=torch.float64), torch.tensor([False]), smoothing).item()
 
 
 def dpo(margin: float) -> float:
@@ -50,27 +50,29 @@ def test_without_noise_they_are_dpo(function, margin: float):
     assert loss(function, margin, 0.0) == pytest.approx(dpo(margin))
 
 
-@given(MARGINS, ALPHAS)
-def test_cdpo_is_every_pair_flagged(margin: float, alpha: float):
+@given(MARGINS, SMOOTHINGS)
+def test_cdpo_is_every_pair_flagged(margin: float, smoothing: float):
     """cDPO smooths all labels as self-refinement smooths those of flagged pairs."""
-    flagged = noise_aware_loss(torch.tensor([margin], dtype=torch.float64), torch.tensor([True]), alpha)
-    assert loss(conservative_loss, margin, alpha) == pytest.approx(flagged.item())
+    flagged = noise_aware_loss(torch.tensor([margin], dtype=torch.float64), torch.tensor([True]), smoothing)
+    assert loss(conservative_loss, margin, smoothing) == pytest.approx(flagged.item())
 
 
-@given(MARGINS, ALPHAS)
-def test_rdpo_is_unbiased(margin: float, alpha: float):
+@given(MARGINS, SMOOTHINGS)
+def test_rdpo_is_unbiased(margin: float, smoothing: float):
     """A label turned with probability α turns m: (1 − α)·ℓ(m) + α·ℓ(−m) is the clean label's −ln σ(m)."""
-    expected = (1 - alpha) * loss(robust_loss, margin, alpha) + alpha * loss(robust_loss, -margin, alpha)
+    expected = (1 - smoothing) * loss(robust_loss, margin, smoothing) + smoothing * loss(
+        robust_loss, -margin, smoothing
+    )
     assert expected == pytest.approx(dpo(margin), rel=1e-6, abs=1e-9)
 
 
 @given(st.floats(0.01, 0.49))
-def test_cdpo_is_biased_and_stops_where_the_label_is_as_sure_as_alpha(alpha: float):
+def test_cdpo_is_biased_and_stops_where_the_label_is_as_sure_as_its_smoothing(smoothing: float):
     """Its minimum is at σ(m) = 1 − α; rDPO has none: its slope stays negative."""
-    best = math.log((1 - alpha) / alpha)
+    best = math.log((1 - smoothing) / smoothing)
     for function, stops in ((conservative_loss, True), (robust_loss, False)):
         margin = torch.tensor([best], dtype=torch.float64, requires_grad=True)
-        function(margin, torch.tensor([False]), alpha).sum().backward()
+        function(margin, torch.tensor([False]), smoothing).sum().backward()
         assert (abs(margin.grad.item()) < 1e-9) == stops
 
 

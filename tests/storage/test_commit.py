@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from kedro.io import AbstractDataset, DatasetError
 
+from faults import in_a_child
 from selfie.datasets import CheckpointDataset, CommittedDataset, RowsDataset, WorkspaceDataset
 from selfie.errors import ModelError
 from selfie.models.checkpoint import Checkpoint
@@ -76,27 +77,25 @@ def test_a_writer_that_fails_changes_nothing(tmp_path: Path, commit: Callable, r
     assert names(tmp_path) == before
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("renames", [0, 1, 2])
 @pytest.mark.parametrize("commit", [save_file, save_folder])
 def test_a_crash_leaves_the_old_or_the_new(tmp_path: Path, commit: Commit, renames: int):
     """The process dies, without any clean-up, before its first, second or third rename (if it comes to that)."""
     path = tmp_path / "artefact"
     commit(path, "old")
-    child = os.fork()
-    if child == 0:
-        replace, done = Path.replace, []
+    replace, done = Path.replace, []
 
-        def dying_replace(self: Path, target: Path) -> Path:
-            if len(done) == renames:
-                os._exit(42)
-            done.append(target)
-            return replace(self, target)
+    def dying_replace(self: Path, target: Path) -> Path:
+        if len(done) == renames:
+            os._exit(42)
+        done.append(target)
+        return replace(self, target)
 
+    def work() -> None:
         Path.replace = dying_replace  # type: ignore[method-assign]
         commit(path, "new")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (42, 0)
+
+    assert os.waitstatus_to_exitcode(in_a_child(work)) in (42, 0)
     verify(path)
     assert content(path) in ({"old"}, {"new"})
     commit(path, "newer")  # what the crash left behind does not matter

@@ -32,8 +32,9 @@ def test_it_says_who_holds_it_and_nothing_afterwards(path: Path):
 def test_another_run_is_refused_and_told_whose_it_is(path: Path):
     holder = RunLock(path)
     holder.acquire()
-    with pytest.raises(AlreadyRunningError, match=f"pid {os.getpid()} on {socket.gethostname()}"):
+    with pytest.raises(AlreadyRunningError, match=f"pid {os.getpid()} on {socket.gethostname()}") as caught:
         RunLock(path).acquire()
+    assert caught.value.exit_code == 4
     path.write_text("")
     with pytest.raises(AlreadyRunningError, match="it has not said who it is"):
         RunLock(path).acquire()
@@ -53,7 +54,6 @@ def test_waiting_ends_when_the_other_lets_go(path: Path, caplog: pytest.LogCaptu
     assert "stale" not in caplog.text
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_lock_of_a_killed_run_is_taken_with_a_warning(path: Path, caplog: pytest.LogCaptureFixture):
     def killed() -> None:
         RunLock(path).acquire()
@@ -61,6 +61,11 @@ def test_the_lock_of_a_killed_run_is_taken_with_a_warning(path: Path, caplog: py
 
     assert in_a_child(killed) == signal.SIGKILL
     left = json.loads(path.read_text())["pid"]
-    RunLock(path).acquire()
+    lock = RunLock(path)
+    lock.acquire()
     assert f"the last run (pid {left}" in caplog.text
     assert json.loads(path.read_text())["pid"] == os.getpid() != left
+    lock.release()
+    caplog.clear()
+    lock.acquire()
+    assert caplog.text == ""  # the one before ended by itself

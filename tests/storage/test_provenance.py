@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-from kedro.io import DatasetError
-
 from selfie.datasets import CommittedDataset
 from selfie.storage.commit import commit_file, committed_version, forget_provenance, verify
 from selfie.storage.provenance import Versioned, short_hash
@@ -40,11 +37,6 @@ def test_one_author_forgets_its_own_part(tmp_path: Path):
     write(path, "text")
     forget_provenance(path, "ours")
     assert (committed_version(path) or {})["provenance"] == {"ours": None}
-
-
-def test_nothing_is_not_complete(tmp_path: Path):
-    with pytest.raises(DatasetError, match="is not complete"):
-        verify(tmp_path / "nothing")
 
 
 def test_the_hash_does_not_see_the_order_of_keys():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
+from faults import in_a_child
 from selfie.datasets.rows import RowsDataset
 from selfie.generation.engine import Sampling
 from selfie.generation.sampling import sample_responses
@@ -30,14 +31,10 @@ class Squares:
         return Dataset.from_dict({"square": [row**2 for row in rows]})
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_killed_process_redoes_its_last_shard_only(tmp_path: Path):
     """10 rows in shards of 3; the process is killed in the third."""
-    child = os.fork()
-    if child == 0:
-        Shards(tmp_path, 3).map(Squares(deadly=7), 10)
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    status = in_a_child(lambda: Shards(tmp_path, 3).map(Squares(deadly=7), 10))
+    assert os.WTERMSIG(status) == signal.SIGKILL
     again = Squares()
     assert Shards(tmp_path, 3).map(again, 10)["square"][:] == [number**2 for number in range(10)]
     assert again.computed == [6, 7, 8, 9]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress, spearmanr
 
-from selfie.config.parameters import WorldParameters
+from selfie.config.parameters import SyntheticParameters
 from selfie.errors import ConfigurationError
 from selfie.pipelines.preparation.nodes import make_language, write_verdict
 from selfie.synthetic.language import (
@@ -20,7 +20,7 @@ from selfie.synthetic.language import (
     write_response,
 )
 
-SMALL = WorldParameters(corpus=300, verdicts=100, labelled_pairs=40, prompts=200, evaluation_prompts=50)
+SMALL = SyntheticParameters(corpus=300, verdicts=100, labelled_pairs=40, prompts=200, evaluation_prompts=50)
 
 
 def value(word: str, topic: int = 0) -> float:
@@ -131,10 +131,10 @@ def test_no_prompt_is_in_two_places(language):
 
 
 def test_if_all_are_labelled_only_the_evaluation_stays_apart():
-    """As in conf/world: the first pairs are the seeds, and no iteration's prompt is among theirs."""
-    world = WorldParameters(corpus=1, verdicts=0, labelled_pairs=1800, prompts=1740, evaluation_prompts=200)
-    _, pairs, prompts, evaluation = (set(part.to_pandas().iloc[:, 0]) for part in make_language(world, seed=0))
-    seeds = set(make_language(world, seed=0)[1]["prompt_id"][:60])
+    """As in conf/synthetic: the first pairs are the seeds, and no iteration's prompt is among theirs."""
+    amounts = SyntheticParameters(corpus=1, verdicts=0, labelled_pairs=1800, prompts=1740, evaluation_prompts=200)
+    _, pairs, prompts, evaluation = (set(part.to_pandas().iloc[:, 0]) for part in make_language(amounts, seed=0))
+    seeds = set(make_language(amounts, seed=0)[1]["prompt_id"][:60])
     assert not evaluation & (pairs | prompts)
     assert not seeds & prompts
     assert len(pairs & prompts) == 1740 - (2016 - 1800 - 200)
@@ -173,8 +173,8 @@ def test_the_corpus_judges_truly(language):
     assert 0.3 < share < 0.7
 
 
-def test_a_world_larger_than_the_language_is_refused():
+def test_more_prompts_than_the_language_has_are_refused():
     """2,016 prompts: more would put training prompts into the evaluation."""
-    world = WorldParameters(corpus=10, verdicts=0, labelled_pairs=1900, prompts=100, evaluation_prompts=200)
+    amounts = SyntheticParameters(corpus=10, verdicts=0, labelled_pairs=1900, prompts=100, evaluation_prompts=200)
     with pytest.raises(ConfigurationError, match=r"asks for 2100 prompts, the language has 2016"):
-        make_language(world, 0)
+        make_language(amounts, 0)

@@ -9,10 +9,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from mlflow_server import MlflowServer
 from runs import run, write_to
 from selfie.pipelines.training import nodes
 from selfie.tracking.journal import JournalledClient
+from servers import MlflowServer
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
 def log_something(client: JournalledClient, first: int) -> str:
     """An experiment, run ``first`` in it, a metric's curve, an artefact; returns the run's name of our own."""
     run = client.create_run(client.experiment("journal", None), run_name=f"run {first}", tags={"namespace": "seeding"})
-    client.log_batch(run.info.run_id, params=[Param("alpha", "0.1")], tags=[RunTag("git_commit", "abc")])
+    client.log_batch(run.info.run_id, params=[Param("label_smoothing", "0.1")], tags=[RunTag("git_commit", "abc")])
     for step in range(3):
         client.log_batch(run.info.run_id, metrics=[Metric("win_rate", first + step, 1000 + step, step)])
     client.log_dict(run.info.run_id, {"answer": 42}, "summary.json")
@@ -37,7 +37,7 @@ def check(server: MlflowServer, first: int) -> None:
     client = MlflowClient(server.url)
     experiment = client.get_experiment_by_name("journal")
     (run,) = (r for r in client.search_runs([experiment.experiment_id]) if r.info.run_name == f"run {first}")
-    assert run.data.params == {"alpha": "0.1"}
+    assert run.data.params == {"label_smoothing": "0.1"}
     assert run.data.tags["namespace"] == "seeding"
     curve = client.get_metric_history(run.info.run_id, "win_rate")
     assert [(point.step, point.value) for point in curve] == [(step, first + step) for step in range(3)]
@@ -92,7 +92,7 @@ def test_what_the_server_refuses_does_not_hold_up_the_rest(server: MlflowServer,
     server.start()
     client = JournalledClient(server.url, tmp_path / "journal.jsonl")
     run = log_something(client, 50)
-    client.log_batch(run, params=[Param("alpha", "0.9")])  # a parameter can't be changed
+    client.log_batch(run, params=[Param("label_smoothing", "0.9")])  # a parameter can't be changed
     client.log_batch(run, tags=[RunTag("after", "yes")])
     client.close()
     assert "refused log_batch" in caplog.text
@@ -100,7 +100,7 @@ def test_what_the_server_refuses_does_not_hold_up_the_rest(server: MlflowServer,
     found = MlflowClient(server.url)
     runs = found.search_runs([found.get_experiment_by_name("journal").experiment_id])
     (there,) = (run for run in runs if run.info.run_name == "run 50")
-    assert there.data.params == {"alpha": "0.1"}
+    assert there.data.params == {"label_smoothing": "0.1"}
     assert there.data.tags["after"] == "yes"
 
 

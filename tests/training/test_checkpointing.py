@@ -9,6 +9,7 @@ import pytest
 from test_trainer import BETA, PLAIN
 from transformers import TrainerCallback
 
+from faults import in_a_child
 from selfie.config.parameters import TrainingParameters
 from selfie.models.checkpoint import Checkpoint
 from selfie.training import trainer
@@ -20,7 +21,7 @@ PARAMETERS = PLAIN.model_copy(
     update={
         "epochs": 2,
         "batch_tokens": 64,
-        "alpha": 0.3,
+        "label_smoothing": 0.3,
         "noise_percentile": 30.0,
         "detector_window": 6,
         "detector_warmup": 0.25,
@@ -34,34 +35,38 @@ def run(start: Checkpoint, pairs, workspace: Path, parameters: TrainingParameter
     return (Path(policy.source) / "model.safetensors").read_bytes(), log
 
 
-class Death(TrainerCallback):
-    """A real SIGKILL, at the end of a step."""
+class SignalAt(TrainerCallback):
+    """Sends this very process a real signal at the end of a step."""
 
-    def __init__(self, step: int):
-        self.step = step
+    def __init__(self, step: int, number: signal.Signals):
+        self.step, self.number = step, number
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
+
+
+def add_to_trainings(callback: TrainerCallback) -> None:
+    """Every training of this process has the callback from now on, before its own."""
+    create = NoiseAwareTrainer.__init__
+
+    def with_callback(self, *args, **kwargs):
+        create(self, *args, **kwargs)
+        self.callback_handler.callbacks.insert(0, callback)
+
+    NoiseAwareTrainer.__init__ = with_callback  # type: ignore[method-assign]
 
 
 def killed_at(step: int, *arguments) -> None:
     """Trains in a child process that dies at the end of this step."""
-    child = os.fork()
-    if child == 0:
-        create = NoiseAwareTrainer.__init__
 
-        def with_death(self, *args, **kwargs):
-            create(self, *args, **kwargs)
-            self.add_callback(Death(step))
-
-        NoiseAwareTrainer.__init__ = with_death  # type: ignore[method-assign]
+    def work() -> None:
+        add_to_trainings(SignalAt(step, signal.SIGKILL))
         run(*arguments)
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+    assert os.WTERMSIG(in_a_child(work)) == signal.SIGKILL
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(("steps", "left"), [((1,), None), ((8,), 6), ((3, 5, 7), 6)])
 def test_a_killed_training_ends_with_the_same_bytes(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, steps: tuple[int, ...], left: int | None
@@ -76,7 +81,6 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert any(entry["flagged"] for entry in log)  # else the detector's window would not be tested
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("torn", ["optimizer.pt", "manifest.json"])
 def test_a_torn_checkpoint_is_set_aside_and_named(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, caplog, torn: str
@@ -93,24 +97,22 @@ def test_a_torn_checkpoint_is_set_aside_and_named(
     assert (weights, log) == uninterrupted
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_while_a_checkpoint_is_written(
     tiny_checkpoint: Checkpoint, pairs, uninterrupted, tmp_path: Path, caplog
 ):
     """The older checkpoint is still there, and the newer one without its manifest does not count."""
-    child = os.fork()
-    if child == 0:
-        seal = trainer.seal_checkpoint
+    seal = trainer.seal_checkpoint
 
-        def dying_seal(folder: Path, state: dict) -> None:
-            if folder.name == "checkpoint-4":
-                os.kill(os.getpid(), signal.SIGKILL)
-            seal(folder, state)
+    def dying_seal(folder: Path, state: dict) -> None:
+        if folder.name == "checkpoint-4":
+            os.kill(os.getpid(), signal.SIGKILL)
+        seal(folder, state)
 
+    def work() -> None:
         trainer.seal_checkpoint = dying_seal
         run(tiny_checkpoint, pairs, tmp_path)
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+    assert os.WTERMSIG(in_a_child(work)) == signal.SIGKILL
     assert {folder.name for folder in tmp_path.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
     with caplog.at_level(logging.WARNING):
         assert run(tiny_checkpoint, pairs, tmp_path) == uninterrupted

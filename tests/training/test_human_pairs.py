@@ -67,7 +67,7 @@ def test_human_labels_are_never_flagged(tiny_model: LlamaForCausalLM, tokenizer,
     reference = other_model(tiny_model)
     own, human = turned(own, tiny_model, reference, 1), turned(human, tiny_model, reference, -1)
     args = config(tmp_path, learning_rate=1e-6, num_train_epochs=2)
-    changes = {"alpha": 0.1, "noise_percentile": 50.0, "detector_window": 24, "detector_warmup": 0.1}
+    changes = {"label_smoothing": 0.1, "noise_percentile": 50.0, "detector_window": 24, "detector_warmup": 0.1}
     log = run(tiny_model, reference, add_human_pairs(own, human, times=1), args, tokenizer, **changes).pair_log
     entries = [entry for entry in log if entry["pair"] >= 40]
     assert sorted(entry["pair"] for entry in entries) == sorted([*range(40, 52)] * 2)

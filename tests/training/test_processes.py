@@ -18,8 +18,8 @@ import safetensors.torch
 import torch
 import torch.multiprocessing
 from datasets import load_from_disk
+from test_checkpointing import SignalAt, add_to_trainings
 from test_trainer import PLAIN, by_step, config, make_pairs, other_model
-from test_training_faults import SignalAt
 
 from selfie.errors import ConfigurationError, DivergenceError
 from selfie.models.checkpoint import Checkpoint
@@ -92,7 +92,9 @@ def make_trainer(rank: int, processes: int, folder: Path, checkpoint: Checkpoint
         other_model(model),
         load_from_disk(str(folder / "pairs")),
         args,
-        PLAIN.model_copy(update={"alpha": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW, **TOKENS}),
+        PLAIN.model_copy(
+            update={"label_smoothing": 0.4, "noise_percentile": PERCENTILE, "detector_window": WINDOW, **TOKENS}
+        ),
         extrapolation=0.5,
         processing_class=checkpoint.load_tokenizer(),
     )
@@ -190,14 +192,8 @@ def train_to_an_error(rank: int, processes: int, folder: Path, checkpoint: Check
 
 def train_under_a_signal(rank: int, processes: int, folder: Path, checkpoint: Checkpoint, store: str) -> None:
     """The second process gets SIGTERM in the second step of three, if it gets there; leaves exit code or log."""
-    create = NoiseAwareTrainer.__init__
-
-    def with_signal(self, *args, **kwargs):
-        create(self, *args, **kwargs)
-        self.callback_handler.callbacks.insert(0, SignalAt(2))
-
     if rank == 1 and store == "killed":
-        NoiseAwareTrainer.__init__ = with_signal  # type: ignore[method-assign]
+        add_to_trainings(SignalAt(2, signal.SIGTERM))
     with process_group(rank, processes, folder / store):
         pairs = load_from_disk(str(folder / "pairs"))
         try:

@@ -33,7 +33,7 @@ PLAIN = TrainingParameters(
     learning_rate_warmup=0.1,
     weight_decay=0.0,
     max_grad_norm=1.0,
-    alpha=0.0,
+    label_smoothing=0.0,
     noise_percentile=10.0,
     extrapolation=[0.5],
     detector_window=64,
@@ -117,23 +117,25 @@ def by_step(log: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     return {step: list(entries) for step, entries in groupby(log, key=lambda entry: entry["step"])}
 
 
-def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
-    """Two epochs of six batches: the losses of every batch, and the weights at the end, equal TRL's."""
-    pairs = make_pairs(22)
-    theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
-    ours = run(tiny_model, None, pairs, config(tmp_path, num_train_epochs=2), tokenizer)
-    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
-    stock = StockTrainer(
-        theirs,
-        reference,
-        config(tmp_path, num_train_epochs=2),
-        train_dataset=pairs.select_columns(columns),
-        processing_class=tokenizer,
-    )
+def losses_as_trls(
+    model, pairs, args, stock_args, tokenizer, tolerance=1e-5, **changes
+) -> tuple[list[float], LlamaForCausalLM]:
+    """Trains the model with our trainer and a copy with TRL's; every batch's loss, which are equal, and the copy."""
+    theirs, reference = copy_of(model), copy_of(model)
+    ours = run(model, None, pairs, args, tokenizer, **changes)
+    rows = pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
+    stock = StockTrainer(theirs, reference, stock_args, train_dataset=rows, processing_class=tokenizer)
     stock.train()
     losses = [np.mean([entry["loss"] for entry in entries]) for entries in by_step(ours.pair_log).values()]
+    assert losses == pytest.approx(stock.losses, abs=tolerance)
+    return losses, theirs
+
+
+def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
+    """Two epochs of six batches: the losses of every batch, and the weights at the end, equal TRL's."""
+    args, stock_args = (config(tmp_path, num_train_epochs=2) for _ in range(2))
+    losses, theirs = losses_as_trls(tiny_model, make_pairs(22), args, stock_args, tokenizer)
     assert len(losses) == 12
-    assert losses == pytest.approx(stock.losses, abs=1e-5)
     assert max(losses) - min(losses) > 0.01  # else they would agree by standing still
     for name, parameter in theirs.named_parameters():
         torch.testing.assert_close(tiny_model.get_parameter(name), parameter, atol=1e-5, rtol=1e-4, msg=name)
@@ -141,20 +143,12 @@ def test_without_refinement_it_is_trls_dpo(tiny_model: LlamaForCausalLM, tokeniz
 
 def test_the_chosen_nll_is_trls_sft_loss(tiny_model: LlamaForCausalLM, tokenizer, tmp_path: Path):
     """Three steps on one batch of all pairs, where both divide by the same number of chosen tokens."""
-    pairs = make_pairs(8)
-    theirs, reference = copy_of(tiny_model), copy_of(tiny_model)
     settings = {"num_train_epochs": 3, "per_device_train_batch_size": 8}
-    ours = run(tiny_model, None, pairs, config(tmp_path, **settings), tokenizer, nll_weight=0.5)
     both = config(tmp_path, **settings, loss_type=["sigmoid", "sft"])
     both.loss_weights = [1.0, 0.5]
-    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
-    stock = StockTrainer(
-        theirs, reference, both, train_dataset=pairs.select_columns(columns), processing_class=tokenizer
-    )
-    stock.train()
-    losses = [np.mean([entry["loss"] for entry in entries]) for entries in by_step(ours.pair_log).values()]
+    ours = config(tmp_path, **settings)
+    losses, _ = losses_as_trls(tiny_model, make_pairs(8), ours, both, tokenizer, nll_weight=0.5)
     assert len(losses) == 3
-    assert losses == pytest.approx(stock.losses, abs=1e-5)
     assert min(losses) > 1  # nats: the margin's part alone starts at log 2
 
 
@@ -221,7 +215,7 @@ def noise_aware_log(tiny_checkpoint: Checkpoint, tokenizer, tmp_path_factory) ->
     """The log of 25 steps on 200 pairs with λ = 0 and a learning rate at which nothing moves."""
     model = LlamaForCausalLM.from_pretrained(tiny_checkpoint.source, dtype=torch.float32)
     args = config(tmp_path_factory.mktemp("run"), per_device_train_batch_size=8, learning_rate=1e-6)
-    return run(model, other_model(model), make_pairs(200), args, tokenizer, alpha=0.1).pair_log
+    return run(model, other_model(model), make_pairs(200), args, tokenizer, label_smoothing=0.1).pair_log
 
 
 def test_every_pair_is_logged_once(noise_aware_log: list[dict[str, Any]]):
@@ -287,7 +281,7 @@ def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer,
         parameter.data += 0.02 * torch.randn_like(parameter)
     policy, frozen = copy_of(tiny_model), copy_of(reference)
     args = config(tmp_path, per_device_train_batch_size=12)
-    trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, alpha=0.1, detector_warmup=0.0)
+    trainer = run(tiny_model, reference, pairs, args, tokenizer, 0.5, label_smoothing=0.1, detector_warmup=0.0)
     for entry in trainer.pair_log:
         row = pairs[entry["pair"]]
         chosen, rejected = (naive_log_ratio(policy, frozen, row, side, 0.5) for side in ("chosen", "rejected"))
@@ -298,7 +292,7 @@ def test_detector_margin_by_the_formula(tiny_model: LlamaForCausalLM, tokenizer,
 def test_a_training_changes_every_parameter(tiny_checkpoint: Checkpoint, tiny_model: LlamaForCausalLM, tmp_path: Path):
     """The whole of it, as the pipeline runs it: SR and DND on, micro-batches, two epochs."""
     pairs = make_pairs(10)
-    parameters = PLAIN.model_copy(update={"alpha": 0.1, "epochs": 2, "batch_tokens": 64})
+    parameters = PLAIN.model_copy(update={"label_smoothing": 0.1, "epochs": 2, "batch_tokens": 64})
     policy, log = train(tiny_checkpoint, pairs, parameters, BETA, iteration=1, seed=0, workspace=tmp_path)
     trained = safetensors.torch.load_file(Path(policy.source) / "model.safetensors")
     start = safetensors.torch.load_file(Path(tiny_checkpoint.source) / "model.safetensors")
@@ -331,7 +325,7 @@ def test_extrapolation_of_the_iteration(
     tiny_checkpoint: Checkpoint, tmp_path: Path, changes: dict[str, Any], detector_is_policy: bool
 ):
     """In iteration 2: λ is the second of the list, or the last there is. With λ = 0 m̃ is m."""
-    parameters = PLAIN.model_copy(update={"alpha": 0.1, "detector_warmup": 0.0, **changes})
+    parameters = PLAIN.model_copy(update={"label_smoothing": 0.1, "detector_warmup": 0.0, **changes})
     _, log = train(tiny_checkpoint, make_pairs(12), parameters, BETA, iteration=2, seed=0, workspace=tmp_path)
     last = [entry for entry in log if entry["step"] == 2]  # in the first two, the learning rate rises from nothing
     assert len(last) == 4
@@ -343,7 +337,13 @@ def test_extrapolation_of_the_iteration(
 def test_margins_begin_at_exactly_zero(tiny_checkpoint: Checkpoint, tmp_path: Path, precision: str, lora_rank: int):
     """m and m̃ of the first step: policy and reference have the same weights, so all that could differ is rounding."""
     parameters = PLAIN.model_copy(
-        update={"alpha": 0.1, "detector_warmup": 0.0, "lora_rank": lora_rank, "batch_size": 8, "batch_tokens": 64}
+        update={
+            "label_smoothing": 0.1,
+            "detector_warmup": 0.0,
+            "lora_rank": lora_rank,
+            "batch_size": 8,
+            "batch_tokens": 64,
+        }
     )
     _, log = train(tiny_checkpoint, make_pairs(24), parameters, BETA, 1, 0, tmp_path, precision)
     first = [entry for entry in log if entry["step"] == 0]

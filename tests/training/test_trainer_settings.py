@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from test_checkpointing import PARAMETERS, run
 
-from selfie.config.parameters import RewardModelParameters
+from configuration import parameters
 from selfie.judges.reward_model import train_reward_model
 from selfie.models.checkpoint import Checkpoint
 from selfie.training import trainer_settings
@@ -31,14 +31,8 @@ def test_a_policy_is_trained(tiny_checkpoint: Checkpoint, pairs, uninterrupted, 
 def test_a_reward_model_is_trained(tiny_checkpoint: Checkpoint, tmp_path: Path):
     prompt = [{"role": "user", "content": "t00 t01 t02"}]
     rows = [{"messages": prompt, "chosen": "w00 w01", "rejected": "w02"}] * 4
-    parameters = RewardModelParameters(
-        learning_rate=1e-3,
-        epochs=1,
-        batch_size=4,
-        micro_batch_size=2,
-        learning_rate_warmup=0.0,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-    )
-    trained = train_reward_model(tiny_checkpoint, Dataset.from_list(rows), parameters, 0, tmp_path)
+    reward_model = parameters("test").reward_model
+    assert reward_model is not None
+    settings = reward_model.model_copy(update={"epochs": 1, "batch_size": 4, "micro_batch_size": 2})
+    trained = train_reward_model(tiny_checkpoint, Dataset.from_list(rows), settings, 0, tmp_path)
     assert (Path(trained.source) / "model.safetensors").exists()

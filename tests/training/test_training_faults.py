@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_checkpointing import PARAMETERS, run
+from test_checkpointing import PARAMETERS, SignalAt, add_to_trainings, run
 from transformers import TrainerCallback
 
 from faults import in_a_child, room_for
@@ -19,19 +19,6 @@ from selfie.models.checkpoint import Checkpoint
 from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import verify
 from selfie.training.trainer import NoiseAwareTrainer
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-class SignalAt(TrainerCallback):
-    """Sends this very process a signal at the end of a step."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("step", [3, 8])
@@ -46,13 +33,7 @@ def test_sigterm_in_a_training_saves_a_checkpoint(
     parameters = PARAMETERS.model_copy(update={"checkpoint_steps": 100})
 
     def work() -> None:
-        create = NoiseAwareTrainer.__init__
-
-        def with_signal(self, *args, **kwargs):
-            create(self, *args, **kwargs)
-            self.callback_handler.callbacks.insert(0, SignalAt(step))
-
-        NoiseAwareTrainer.__init__ = with_signal  # type: ignore[method-assign]
+        add_to_trainings(SignalAt(step, signal.SIGTERM))
         with exit_on_sigterm():
             run(tiny_checkpoint, pairs, tmp_path, parameters)
 
@@ -127,13 +108,7 @@ def test_a_clock_that_jumps_back_picks_the_newest_checkpoint_all_the_same(
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> None:
-        create = NoiseAwareTrainer.__init__
-
-        def with_clock(self, *args, **kwargs):
-            create(self, *args, **kwargs)
-            self.add_callback(JumpingClock())
-
-        NoiseAwareTrainer.__init__ = with_clock  # type: ignore[method-assign]
+        add_to_trainings(JumpingClock())
         run(tiny_checkpoint, pairs, tmp_path)
 
     assert os.WTERMSIG(in_a_child(work)) == signal.SIGKILL

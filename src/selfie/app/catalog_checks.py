@@ -6,11 +6,11 @@ from typing import Any
 
 from kedro.io import DatasetError
 
-from selfie.datasets import AnnotationCacheDataset, LabelsDataset, LockDataset, WorkspaceDataset
+from selfie.datasets import HandleDataset
 from selfie.errors import ConfigurationError
 from selfie.storage.provenance import Artefact
 
-WRITTEN = (Artefact, AnnotationCacheDataset, LabelsDataset, LockDataset, WorkspaceDataset)
+WRITTEN = (Artefact, HandleDataset)
 LONGEST = 400  # characters of another library's message
 
 

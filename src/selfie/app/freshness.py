@@ -96,7 +96,7 @@ def workspace_of(node: Node, catalog: CatalogProtocol, provenance: Mapping[str, 
     for name in node.inputs:
         dataset = catalog.get(name)
         if isinstance(dataset, WorkspaceDataset):
-            return name, dataset.folder / node.name.rsplit(".", 1)[-1] / short_hash(provenance)
+            return name, dataset.path / node.name.rsplit(".", 1)[-1] / short_hash(provenance)
     return None
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from selfie.config.plug_ins import plug_in
 from selfie.config.strict import StrictModel
 
-STYLE_GUIDE, WORLD = "style_guide", "world"
+STYLE_GUIDE, SYNTHETIC = "style_guide", "synthetic"
 Share = Annotated[float, Field(ge=0, le=1)]
 Phrases = list[Annotated[str, Field(pattern=r"\w")]]
 """Compared without regard to case and punctuation."""
@@ -127,8 +127,8 @@ class GuardParameters(StrictModel):
 class GoldParameters(StrictModel):
     """The annotator that stands for the human."""
 
-    annotator: Annotated[str, plug_in(STYLE_GUIDE, WORLD, takes="prompt, response")]
-    """``style_guide``, ``world`` (the synthetic task's reward), or the dotted path of a callable
+    annotator: Annotated[str, plug_in(STYLE_GUIDE, SYNTHETIC, takes="prompt, response")]
+    """``style_guide``, ``synthetic`` (the synthetic task's reward), or the dotted path of a callable
     ``(prompt, response) → float`` of your own, ``my_package.my_module.my_scorer``; the higher score is preferred."""
     checks: CheckParameters | None = None
     """Of the style guide."""

@@ -16,12 +16,13 @@ NO_EFFECT = "says how the work is done, not what comes of it"
 """Marks a parameter whose change makes no result stale."""
 MODEL = "names a model, by its folder or its repository on the hub"
 """Marks a parameter that counts by what lies in the folder, too."""
-RENAMED = {"trust_warmup": "detector_warmup"}
+RENAMED = {"trust_warmup": "detector_warmup", "alpha": "label_smoothing", "world": "synthetic"}
 """Old names of parameters → their names now: for one release the error says so."""
 RENAMED_VALUES = {
     "judging.judge": {"logit": "implicit_reward", "llm": "prompted_policy"},
     "evaluation.annotator": {"llm": "openai_api", "local": "prompted_model"},
-    "gold.annotator": {"plain_language": "style_guide"},
+    "gold.annotator": {"plain_language": "style_guide", "world": "synthetic"},
+    "preparation": {"world": "synthetic"},
 }
 """Parameter → old names of its values → their names now."""
 RENAMED_TO_GROUP = {"gold": "annotator"}
@@ -100,6 +101,9 @@ class JudgingParameters(StrictModel):
     side) of the initial model's own responses to the iteration's prompts takes no part in any pair. 0: every response
     may, as in the paper. Above 0 it keeps the loop from learning what the judge overrates, and takes
     ``generation.initial_samples``."""
+    choose_truncated: bool = True
+    """Whether a response that the token limit cut may be chosen, as in the paper. If not, it can only be rejected: how
+    it would have ended was not judged, and a policy that learns from it learns to be cut."""
     question: QuestionParameters | None = None
     """Needed by the judge ``prompted_policy``."""
     batch_tokens: PositiveInt
@@ -152,11 +156,11 @@ class TrainingParameters(OptimizerParameters):
     adapters' alone. Wants a learning rate some ten times as high, else bf16 swallows the change: the log says so."""
     lora_alpha: PositiveInt = 32
     """What adapters add is multiplied by this over their rank."""
-    loss: Annotated[str, plug_in("noise_aware", "conservative", "robust", takes="margin, flagged, alpha")]
+    loss: Annotated[str, plug_in("noise_aware", "conservative", "robust", takes="margin, flagged, label_smoothing")]
     """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both treat every label alike. Or the path of a
     :class:`selfie.preference.losses.Loss`, to which flagged pairs are shown."""
-    alpha: Annotated[float, Field(ge=0, lt=0.5)]
-    """Label-smoothing coefficient α, of pairs flagged as noisy (``noise_aware``) or of all pairs. 0: plain DPO, no
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    """The paper's α, of pairs flagged as noisy (``noise_aware``) or of all pairs. 0: plain DPO, no
     detector."""
     noise_percentile: Annotated[float, Field(ge=0, lt=100)]
     """K in percent: a pair is flagged whose margin is among the lowest K% of the window before its step."""
@@ -179,7 +183,7 @@ class TrainingParameters(OptimizerParameters):
     @property
     def detects_noise(self) -> bool:
         """Whether pairs are checked by the noise detector."""
-        return self.loss not in ("conservative", "robust") and self.alpha > 0
+        return self.loss not in ("conservative", "robust") and self.label_smoothing > 0
 
 
 class EvaluationParameters(StrictModel):
@@ -279,7 +283,7 @@ class SeedLabellingParameters(StrictModel):
     """The annotator's scores of the two responses differ at least by this much, as a human's clear choice would."""
 
 
-class WorldParameters(StrictModel):
+class SyntheticParameters(StrictModel):
     """How much of the synthetic language there is."""
 
     corpus: PositiveInt
@@ -331,7 +335,7 @@ class Parameters(StrictModel):
     """MT-Bench's ``question.jsonl``, for ``--pipelines mt_bench``."""
     labelling: LabellingParameters = LabellingParameters()
     seed_labelling: SeedLabellingParameters | None = None
-    world: WorldParameters | None = None
+    synthetic: SyntheticParameters | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

@@ -8,7 +8,7 @@ from kedro.framework.project import pipelines
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selfie.config.labelling import INITIAL_MODEL
-from selfie.config.parameters import Parameters
+from selfie.config.parameters import RENAMED_VALUES, Parameters
 from selfie.errors import ConfigurationError
 
 JUDGE_MODELS = {"prompted_policy": "previous_policy", "reward_model": "reward_model"}
@@ -22,8 +22,8 @@ class PipelineOptions(BaseModel):
 
     iterations: Annotated[int, Field(ge=0, le=MOST_ITERATIONS)] = 2
     """0: only seeding."""
-    preparation: Literal["gguf", "world", "none"] = "gguf"
-    """``gguf`` converts a quantised model file, ``world`` makes the synthetic language; ``none``: it is there."""
+    preparation: Literal["gguf", "synthetic", "none"] = "gguf"
+    """``gguf`` converts a quantised model file, ``synthetic`` makes the synthetic language; ``none``: it is there."""
     model_outputs: str | None = None
     """External outputs: a file of answers that the pipeline ``evaluation`` then compares, instead of the policies'."""
     judge_model: Literal["previous_policy", "reward_model"] | None = None
@@ -77,9 +77,10 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise ConfigurationError(
-            f"globals.yml, {name}", first["msg"], "see src/selfie/config/pipeline_options.py"
-        ) from error
+        problem, remedy = first["msg"], "see src/selfie/config/pipeline_options.py"
+        if choice := RENAMED_VALUES.get(name, {}).get(str(first["input"])):
+            problem, remedy = f"{first['input']} was renamed to {choice}", f"set it to {choice}"
+        raise ConfigurationError(f"globals.yml, {name}", problem, remedy) from error
     pipelines.configure("selfie.pipeline_registry")
 
 

@@ -21,8 +21,14 @@ def read_configuration(loader: Any) -> dict[str, dict[str, Any]]:
         loader: Kedro's ``OmegaConfigLoader``.
 
     Raises:
-        ConfigurationError: a file is not YAML, holds a tag that would make an object, or refers to what is not there.
+        ConfigurationError: the environment is not there; a file is not YAML, holds a tag that would make an object, or
+            refers to what is not there.
     """
+    environment = Path(loader.conf_source, str(loader.env or loader.default_run_env))
+    if not environment.is_dir():
+        others = sorted(folder.name for folder in environment.parent.iterdir() if folder.is_dir())
+        remedy = f"make the folder, or choose one of {', '.join(others)}"
+        raise ConfigurationError(f"environment {environment.name}", f"there is no folder {environment}", remedy)
     configuration = {}
     for kind in KINDS:
         try:

@@ -1,6 +1,5 @@
 """Kedro datasets: what the user brings (records, models) and what the project writes (committed, verified)."""
 
-from selfie.datasets.annotation_cache import AnnotationCacheDataset
 from selfie.datasets.committed import CommittedDataset
 from selfie.datasets.evaluation import (
     ApiKeyDataset,
@@ -9,9 +8,14 @@ from selfie.datasets.evaluation import (
     MtBenchQuestionsDataset,
     VerdictsDataset,
 )
-from selfie.datasets.labels import LabelsDataset
-from selfie.datasets.lock import LockDataset
-from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
+from selfie.datasets.handles import (
+    AnnotationCacheDataset,
+    HandleDataset,
+    LabelsDataset,
+    LockDataset,
+    WorkspaceDataset,
+)
+from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset
 from selfie.datasets.records import PairDataset, PreferenceDataset, PromptDataset, RecordDataset
 from selfie.datasets.rows import RowsDataset
 
@@ -20,6 +24,7 @@ __all__ = [
     "ApiKeyDataset",
     "CheckpointDataset",
     "CommittedDataset",
+    "HandleDataset",
     "LabelsDataset",
     "LeaderboardDataset",
     "LockDataset",

@@ -113,25 +113,3 @@ def _move_contents(source: Path, target: Path) -> None:
     for item in source.iterdir():
         shutil.move(item, target / item.name)
     source.rmdir()
-
-
-class WorkspaceDataset(AbstractDataset[None, Path]):
-    """A scratch folder on the checkpoints' disk: shards, training checkpoints, what is about to be committed.
-
-    In a run each node gets a folder of its own in it, named by what it works from; see
-    :class:`selfie.app.hooks.ProvenanceHooks`.
-    """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None):
-        self.folder = Path(filepath)
-        self.metadata = metadata
-
-    def load(self) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder
-
-    def save(self, data: None) -> None:
-        raise DatasetError("a workspace is written by the node that loads it")
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self.folder)}

@@ -142,7 +142,8 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         if self._max_characters is not None:
             rows = [row for row in rows if self._longest(row) <= self._max_characters]
         if self._share is not None:
-            rows = sorted((row for row in rows if self._is_in_share(row["prompt_id"])), key=_row_rank)
+            rows = [row for row in rows if self._is_in_share(row["prompt_id"])]
+            rows.sort(key=lambda row: _rank(row["prompt_id"]))
         return rows
 
     def _is_in_share(self, name: str) -> bool:
@@ -318,10 +319,6 @@ def _repeats(rows: list[Row], names: tuple[str, ...]) -> list[Problem]:
 def _rank(name: str) -> float:
     """A prompt's place in a fixed random order, in [0, 1)."""
     return derive_seed("share", name) / 2**63
-
-
-def _row_rank(row: Row) -> float:
-    return _rank(row["prompt_id"])
 
 
 def _messages(value: Any, name: str) -> list[dict[str, str]]:

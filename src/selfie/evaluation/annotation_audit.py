@@ -52,11 +52,6 @@ def audit_annotations(records: Sequence[Record], samples: int, seed: int) -> dic
     }
 
 
-def injections_in(answer: str) -> list[str]:
-    """The names of the phrases that occur in it; ``empty`` if it has none but white space."""
-    return [name for name, pattern in _PATTERNS.items() if pattern.search(answer)]
-
-
 def _first_answer_wins(record: Record) -> float | None:
     """The mean preference for the answer shown first, in [1, 2]."""
     model_first, baseline_first = record.get("preference_model_first"), record.get("preference_baseline_first")

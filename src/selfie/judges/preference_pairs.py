@@ -21,6 +21,7 @@ def build_pairs(
     rewards: Tensor,
     weighting: str = "even",
     outside: Tensor | None = None,
+    eligible: Tensor | None = None,
     shards: Shards | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt.
@@ -30,26 +31,31 @@ def build_pairs(
         rewards: the judge's, shape [rows].
         weighting: ``even``, or ``margin``: as wide as a pair's margin is beside the others.
         outside: which responses take no part, boolean, shape [rows]; None: all do.
+        eligible: which of the others may be chosen, boolean, shape [rows]; None: all may.
         shards: where the pairs are kept until all are there; without, they are made in memory.
 
     Returns:
         Rows as the trainer takes them (``pair``, ``prompt_ids``, ``chosen_ids``, ``rejected_ids``)
         with the texts, the rewards, the ``margin``
         between them, the ``probability`` that chosen is the better one and the pair's ``weight`` in training. A prompt
-        whose samples are all identical, or of whose samples fewer than two take part, gives no pair.
+        whose samples are all identical, of whose samples fewer than two take part, or where the judge finds none better
+        than the worst that may be chosen, gives no pair.
 
     Raises:
         DataError: no prompt gives a pair.
     """
     rewards = rewards.double()  # from here to the stored columns: in fp32 a close call's margin can turn round
-    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards, outside)), np.int64).reshape(-1, 2)
+    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards, outside, eligible)), np.int64).reshape(
+        -1, 2
+    )
     rows = every[every[:, 0] != every[:, 1]]
     if not len(rows):
-        problem = "every prompt's samples are identical, or lie outside the initial model's support"
-        raise DataError("responses", problem, "raise generation.temperature, or lower judging.support_percentile")
+        problem = "every prompt's samples are identical, outside the initial model's support or cut by the token limit"
+        remedy = "raise generation.temperature or generation.max_new_tokens, or lower judging.support_percentile"
+        raise DataError("responses", problem, remedy)
     if len(rows) < len(every):
         logger.warning(
-            "%d of %d prompts gave no pair: their samples are identical or outside the support",
+            "%d of %d prompts gave no pair: their samples are identical, outside the support or cut by the token limit",
             len(every) - len(rows),
             len(every),
         )
@@ -79,17 +85,22 @@ def build_pairs(
     return in_shards(shards, pair, len(rows))
 
 
-def _best_and_worst(scored: Dataset, rewards: Tensor, outside: Tensor | None) -> Iterator[tuple[int, int]]:
+def _best_and_worst(
+    scored: Dataset, rewards: Tensor, outside: Tensor | None, eligible: Tensor | None
+) -> Iterator[tuple[int, int]]:
     """Each prompt's rows of the highest and the lowest reward; the same row twice where they make no pair."""
     responses = scored.select_columns(["prompt_id", "response_ids"])
-    left_out = torch.zeros(len(scored), dtype=torch.bool) if outside is None else outside
-    numbered = enumerate(zip(responses, rewards.tolist(), left_out.tolist(), strict=True))
-    for _, group in groupby(numbered, key=lambda item: item[1][0]["prompt_id"]):
+    taking_part = torch.ones(len(scored), dtype=torch.bool) if outside is None else ~outside
+    may_win = torch.ones(len(scored), dtype=torch.bool) if eligible is None else eligible
+    rows = zip(responses, rewards.tolist(), taking_part.tolist(), may_win.tolist(), strict=True)
+    for _, group in groupby(enumerate(rows), key=lambda item: item[1][0]["prompt_id"]):
         every = list(group)
-        taking_part = [(number, row["response_ids"], reward) for number, (row, reward, left) in every if not left]
-        if len(taking_part) < 2:  # noqa: PLR2004
+        compared = [
+            (number, row["response_ids"], reward, win) for number, (row, reward, takes_part, win) in every if takes_part
+        ]
+        if len(compared) < 2:  # noqa: PLR2004
             yield every[0][0], every[0][0]
             continue
-        numbers, samples, values = zip(*taking_part, strict=True)
-        best, worst = best_and_worst(torch.tensor(values, dtype=torch.float64))
+        numbers, samples, values, winners = zip(*compared, strict=True)
+        best, worst = best_and_worst(torch.tensor(values, dtype=torch.float64), torch.tensor(winners))
         yield numbers[best], numbers[worst if samples[best] != samples[worst] else best]

@@ -68,11 +68,18 @@ def margin_weights(margin: Tensor) -> Tensor:
     return margin / mean if mean > 0 else torch.ones_like(margin)
 
 
-def best_and_worst(rewards: Tensor) -> tuple[int, int]:
+def best_and_worst(rewards: Tensor, eligible: Tensor | None = None) -> tuple[int, int]:
     """Indices (chosen, rejected) of the highest and the lowest of one prompt's rewards, shape [n ≥ 2].
 
     With n = 2 this is the paper's judgment. Equal rewards keep the sampled order, so that the pair is always two
     different samples and a re-run gives the same pair.
+
+    Args:
+        rewards: of one prompt's responses.
+        eligible: which of them may be chosen, boolean, shape [n]; None: all. If none may, or the only one is the worst,
+            the two indices are equal.
     """
     order = torch.argsort(rewards, descending=True, stable=True)
-    return int(order[0]), int(order[-1])
+    candidates = order if eligible is None else order[eligible[order]]
+    worst = int(order[-1])
+    return (int(candidates[0]) if len(candidates) else worst), worst

@@ -12,13 +12,13 @@ from torch import Tensor
 class Loss(Protocol):
     """A preference loss, called without names of arguments."""
 
-    def __call__(self, margin: Tensor, flagged: Tensor, alpha: float, /) -> Tensor:
+    def __call__(self, margin: Tensor, flagged: Tensor, label_smoothing: float, /) -> Tensor:
         """The loss of each pair, shape [pairs].
 
         Args:
             margin: m of the policy in training, shape [pairs]; gradients flow through it.
             flagged: z, boolean, shape [pairs]: the pairs that the noise detector takes for mislabelled.
-            alpha: the parameter of that name.
+            label_smoothing: α, the parameter of that name.
         """
         ...
 
@@ -34,35 +34,36 @@ def dpo_margin(
     return beta * ((chosen_log_prob - reference_chosen_log_prob) - (rejected_log_prob - reference_rejected_log_prob))
 
 
-def noise_aware_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
+def noise_aware_loss(margin: Tensor, flagged: Tensor, label_smoothing: float) -> Tensor:
     """−(1 − α·z)·log σ(m) − α·z·log σ(−m) per pair, where z = 1 for a flagged pair.
 
     Args:
         margin: m of the policy in training, shape [pairs]; gradients flow through it.
         flagged: z, boolean, shape [pairs].
-        alpha: label-smoothing coefficient α for pairs flagged as noisy, in [0, 1] (the paper: 0.1).
+        label_smoothing: α, the coefficient for pairs flagged as noisy, in [0, 1] (the paper: 0.1).
 
     Returns:
         The loss of each pair in nats, shape [pairs].
     """
-    smoothing = alpha * flagged.to(margin.dtype)
+    smoothing = label_smoothing * flagged.to(margin.dtype)
     return -(1 - smoothing) * F.logsigmoid(margin) - smoothing * F.logsigmoid(-margin)
 
 
-def conservative_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
+def conservative_loss(margin: Tensor, flagged: Tensor, label_smoothing: float) -> Tensor:
     """cDPO: every label is wrong with probability α: −(1 − α)·log σ(m) − α·log σ(−m), whatever is flagged.
 
     Shape [pairs]. Mitchell, "A note on DPO with noisy preferences" (2023); DPO's label smoothing.
     """
-    return -(1 - alpha) * F.logsigmoid(margin) - alpha * F.logsigmoid(-margin)
+    return -(1 - label_smoothing) * F.logsigmoid(margin) - label_smoothing * F.logsigmoid(-margin)
 
 
-def robust_loss(margin: Tensor, flagged: Tensor, alpha: float) -> Tensor:
+def robust_loss(margin: Tensor, flagged: Tensor, label_smoothing: float) -> Tensor:
     """rDPO: an unbiased estimate of the clean labels' loss, [−(1 − α)·log σ(m) + α·log σ(−m)] / (1 − 2α).
 
     Shape [pairs], whatever is flagged; α < 1/2. Chowdhury et al., "Provably Robust DPO" (arXiv 2403.00409).
     """
-    return (-(1 - alpha) * F.logsigmoid(margin) + alpha * F.logsigmoid(-margin)) / (1 - 2 * alpha)
+    biased = -(1 - label_smoothing) * F.logsigmoid(margin) + label_smoothing * F.logsigmoid(-margin)
+    return biased / (1 - 2 * label_smoothing)
 
 
 LOSSES: dict[str, Loss] = {

@@ -1,4 +1,4 @@
-"""The world's supervised model: a tiny Llama, trained on the language's corpus with plain next-token prediction."""
+"""The language's supervised model: a tiny Llama, trained on the language's corpus with plain next-token prediction."""
 
 from pathlib import Path
 

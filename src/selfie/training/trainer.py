@@ -228,7 +228,7 @@ class NoiseAwareTrainer(DPOTrainer):
         human = torch.tensor([pair.human for pair in pairs], device=device)
         # NaN, where the detector has not looked, is below no threshold.
         flagged = (detector_margin < self.threshold) & ~human & (not self._in_detector_warmup())
-        losses = self.preference_loss(margin, flagged, self.parameters.alpha)
+        losses = self.preference_loss(margin, flagged, self.parameters.label_smoothing)
         losses = losses * torch.tensor([pair.weight for pair in pairs], device=device)
         if self.parameters.nll_weight > 0:
             losses = losses + self.parameters.nll_weight * chosen_nll(log_probs[::2], self.mean_tokens)

@@ -13,6 +13,15 @@ from selfie.pipelines.evaluation.nodes import (
     rank,
 )
 
+SAMPLING = [
+    "params:generation",
+    "params:evaluation.temperature",
+    "params:evaluation.max_new_tokens",
+    "params:precision.evaluation",
+    "params:max_length",
+    "params:seed",
+]
+
 
 def create_pipeline(previous: bool = True) -> Pipeline:
     """How good is this policy, and (``previous``) is it better than the one before?"""
@@ -20,17 +29,7 @@ def create_pipeline(previous: bool = True) -> Pipeline:
         [
             Node(
                 generate_outputs,
-                inputs=[
-                    "evaluation_prompts",
-                    "policy",
-                    "workspace",
-                    "params:generation",
-                    "params:evaluation.temperature",
-                    "params:evaluation.max_new_tokens",
-                    "params:precision.evaluation",
-                    "params:max_length",
-                    "params:seed",
-                ],
+                inputs=["evaluation_prompts", "policy", "workspace", *SAMPLING],
                 outputs="outputs",
                 name="generate_outputs",
             ),
@@ -74,17 +73,7 @@ def create_mt_bench() -> Pipeline:
         [
             Node(
                 answer_mt_bench,
-                inputs=[
-                    "mt_bench_questions",
-                    "policy",
-                    "workspace",
-                    "params:generation",
-                    "params:evaluation.temperature",
-                    "params:evaluation.max_new_tokens",
-                    "params:precision.evaluation",
-                    "params:max_length",
-                    "params:seed",
-                ],
+                inputs=["mt_bench_questions", "policy", "workspace", *SAMPLING],
                 outputs="mt_bench_answers",
                 name="answer_mt_bench",
             ),

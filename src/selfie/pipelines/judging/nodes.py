@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 
 from selfie.config.gold import GoldParameters
@@ -20,7 +21,7 @@ from selfie.storage.shards import Shards
 STEP_VERSIONS = {
     "measure_precision": 2,
     "score_responses": 1,
-    "judge_responses": 2,
+    "judge_responses": 3,
 }
 
 
@@ -70,11 +71,12 @@ def judge_responses(
     gold: GoldParameters | None,
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
-    """The best and the worst response of each prompt, by the judge's reward, without those outside the support."""
+    """The best and the worst response of each prompt, by the judge's reward, of those that the parameters admit."""
     shards = Shards(workspace, parameters.shard_rows)
     rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards, precision)
     outside = None
     if parameters.support_percentile:
         bounds = measure_bounds(sampled_by(scored, "initial"), parameters.support_percentile)
         outside = beyond_bounds(scored, bounds)
-    return build_pairs(scored, rewards, parameters.weighting, outside, shards.within("pairs"))
+    complete = None if parameters.choose_truncated else torch.tensor([r == "stop" for r in scored["finish_reason"]])
+    return build_pairs(scored, rewards, parameters.weighting, outside, complete, shards.within("pairs"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from selfie.config.parameters import WorldParameters
+from selfie.config.parameters import SyntheticParameters
 from selfie.errors import ConfigurationError
 from selfie.judges.prompted_policy import VerdictPrompt
 from selfie.models.checkpoint import Checkpoint
@@ -26,39 +26,39 @@ def convert_model(gguf_model: Path, workspace: Path) -> Checkpoint:
     return convert_gguf(gguf_model, workspace / "model")
 
 
-def make_language(world: WorldParameters, seed: int) -> tuple[Dataset, Dataset, Dataset, Dataset]:
-    """The world's corpus, gold-labelled seed pairs, prompts and evaluation prompts."""
-    rng = np.random.default_rng(derive_seed(seed, "world"))
+def make_language(amounts: SyntheticParameters, seed: int) -> tuple[Dataset, Dataset, Dataset, Dataset]:
+    """The language's corpus, gold-labelled seed pairs, prompts and evaluation prompts."""
+    rng = np.random.default_rng(derive_seed(seed, "world"))  # another word here is another language for every seed
     every = list(map(str, rng.permutation(all_prompts())))
-    needed = max(world.labelled_pairs, world.prompts) + world.evaluation_prompts
+    needed = max(amounts.labelled_pairs, amounts.prompts) + amounts.evaluation_prompts
     if needed > len(every):
         raise ConfigurationError(
-            "parameter world",
+            "parameter synthetic",
             f"it asks for {needed} prompts, the language has {len(every)}: some would be used twice",
             "lower labelled_pairs, prompts or evaluation_prompts",
         )
     # The last prompts are for evaluation, those before them for the iterations. Labelled pairs begin at the front:
     # where all prompts are labelled, the first pairs are the seeds and the rest shares its prompts with the iterations.
-    evaluation = every[-world.evaluation_prompts :]
-    training = every[-world.evaluation_prompts - world.prompts : -world.evaluation_prompts]
-    pairs = [_labelled_pair(prompt, number, rng) for number, prompt in enumerate(every[: world.labelled_pairs])]
+    evaluation = every[-amounts.evaluation_prompts :]
+    training = every[-amounts.evaluation_prompts - amounts.prompts : -amounts.evaluation_prompts]
+    pairs = [_labelled_pair(prompt, number, rng) for number, prompt in enumerate(every[: amounts.labelled_pairs])]
     rows = ([_prompt_row(prompt, number) for number, prompt in enumerate(part)] for part in (training, evaluation))
-    return tuple(map(Dataset.from_list, (_corpus(world, seed), pairs, *rows)))
+    return tuple(map(Dataset.from_list, (_corpus(amounts, seed), pairs, *rows)))
 
 
 def pretrain_model(corpus: Dataset, workspace: Path, seed: int) -> Checkpoint:
-    """The world's supervised model."""
+    """The language's supervised model."""
     pairs = list(zip(corpus["prompt"], corpus["response"], strict=True))
     return pretrain(pairs, derive_seed(seed, "pretraining"), workspace / "model")
 
 
-def _corpus(world: WorldParameters, seed: int) -> list[dict]:
+def _corpus(amounts: SyntheticParameters, seed: int) -> list[dict]:
     """What the supervised model learns from: responses to every prompt of the language, and verdicts on some."""
     rng = np.random.default_rng(derive_seed(seed, "corpus"))
-    seen = list(map(str, rng.choice(all_prompts(), world.corpus)))
+    seen = list(map(str, rng.choice(all_prompts(), amounts.corpus)))
     spoken = [{"prompt": prompt, "response": write_response(prompt, rng)} for prompt in seen]
     judged = []
-    for prompt in seen[: world.verdicts]:
+    for prompt in seen[: amounts.verdicts]:
         question, verdict = write_verdict(prompt, write_response(prompt, rng), write_response(prompt, rng))
         judged.append({"prompt": question, "response": verdict})
     return [(spoken + judged)[i] for i in rng.permutation(len(spoken) + len(judged))]

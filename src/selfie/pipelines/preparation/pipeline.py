@@ -6,16 +6,16 @@ from selfie.pipelines.preparation.nodes import convert_model, make_language, pre
 
 
 def create_pipeline(preparation: str) -> Pipeline:
-    """``gguf``: a quantised file becomes a checkpoint; ``world``: the language and its model; ``none``: nothing."""
+    """``gguf``: a quantised file becomes a checkpoint; ``synthetic``: the language and its model; ``none``: nothing."""
     if preparation == "gguf":
         nodes = [
             Node(convert_model, inputs=["gguf_model", "model_workspace"], outputs="initial_model", name="convert_model")
         ]
-    elif preparation == "world":
+    elif preparation == "synthetic":
         nodes = [
             Node(
                 make_language,
-                inputs=["params:world", "params:seed"],
+                inputs=["params:synthetic", "params:seed"],
                 outputs=["corpus", "seed_preferences", "prompts", "evaluation_prompts"],
                 name="make_language",
             ),

@@ -1,4 +1,4 @@
-"""A real MLflow server on a port of its own, that can be killed and started again."""
+"""Real servers on ports of their own; MLflow's can be killed and started again."""
 
 import os
 import shutil
@@ -13,7 +13,23 @@ from urllib.request import urlopen
 
 import pytest
 
-SECONDS_TO_START = 120
+SECONDS_TO_START = 180
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_until_ready(url: str, process: subprocess.Popen, log: Path) -> None:
+    """Until the page answers; fails with the log where the process ends or takes too long."""
+    for _ in range(SECONDS_TO_START * 5):
+        time.sleep(0.2)
+        assert process.poll() is None, log.read_text()
+        with suppress(OSError), urlopen(url):
+            return
+    pytest.fail(log.read_text())
 
 
 class MlflowServer:
@@ -22,9 +38,7 @@ class MlflowServer:
     def __init__(self, folder: Path, empty_database: Path):
         self.folder = folder
         shutil.copy(empty_database, folder / "server.db")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen | None = None
 
@@ -36,13 +50,10 @@ class MlflowServer:
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
         command += ["--artifacts-destination", str(self.folder / "files")]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("a") as log:
+        file = self.folder / "server.log"
+        with file.open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        for _ in range(SECONDS_TO_START * 5):
-            time.sleep(0.2)
-            with suppress(OSError), urlopen(f"{self.url}/health"):
-                return
-        pytest.fail((self.folder / "server.log").read_text())
+        wait_until_ready(f"{self.url}/health", self.process, file)
 
     def kill(self) -> None:
         if self.process is not None:
