@@ -173,6 +173,20 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, empty_database: Path)
     return made_once(tmp_path_factory, "finished_run", make)
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra `dev`)")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip(f"needs a browser: none of {', '.join(names)} is installed (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=executable)
+        yield chromium
+        chromium.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 512 KiB."""

@@ -1,4 +1,4 @@
-"""The project's commands: ``kedro run`` that goes on where it stopped, ``kedro status``."""
+"""The project's commands: ``kedro run`` that goes on where it stopped, ``status``, ``label`` and ``labels``."""
 
 from typing import Any
 
@@ -59,3 +59,45 @@ status = click.Command(
     help="Show for every stage: done, stale (why), partial or missing.",
 )
 cli.add_command(status)
+
+
+def _label(env: str | None, params: dict[str, Any], conf_source: str | None, annotator: str, port: int) -> None:
+    from selfie.app.labelling import open_server, serve
+
+    with settings.SESSION_CLASS.create(env=env, runtime_params=params, conf_source=conf_source) as session:
+        context = session.load_context()
+        server = open_server(context.catalog, context.params["seed"], annotator, port)
+    with exit_on_sigterm():
+        serve(server, click.echo)
+
+
+def _labels(env: str | None, params: dict[str, Any], conf_source: str | None) -> None:
+    from selfie.app.labelling import labels_summary, labels_table, merge_labels
+
+    with settings.SESSION_CLASS.create(env=env, runtime_params=params, conf_source=conf_source) as session:
+        context = session.load_context()
+        merged = merge_labels(context.catalog, context.params["seed"])
+        Console().print(labels_table(merged))
+        for line in labels_summary(merged, context.catalog):
+            click.echo(line)
+
+
+CONFIGURED = [option for option in kedro_run.params if option.name in ("env", "params", "conf_source")]
+label = click.Command(
+    "label",
+    params=[
+        *CONFIGURED,
+        click.Option(["--annotator"], default="me", show_default=True, help="Whose labels these are: a file's name."),
+        click.Option(["--port"], type=click.IntRange(0, 65535), default=8377, show_default=True, help="0: a free one."),
+    ],
+    callback=_label,
+    help="Open a page on this machine to label the proposed pairs; goes on where the annotator stopped.",
+)
+labels = click.Command(
+    "labels",
+    params=CONFIGURED,
+    callback=_labels,
+    help="Merge all annotators' labels into preferences, and show how far they agree.",
+)
+cli.add_command(label)
+cli.add_command(labels)

@@ -9,6 +9,7 @@ from selfie.pipelines import (
     generation,
     heldout,
     judging,
+    labelling,
     preparation,
     reporting,
     seeding,
@@ -35,6 +36,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     whole = prepared + loop
     stages = {stage: whole.only_nodes_with_tags(stage) for stage in STAGES} | {"seeding": parts["seeding"]}
     stages["seed_labelling"] = prepared + seeding.create_labelling()
+    stages["propose_labels"] = prepared + create_label_proposal(options, prepared)
     stages["evaluate_outputs"] = create_external_evaluation()
     if options.model_outputs is not None:
         stages["evaluation"] = stages["evaluate_outputs"]
@@ -64,6 +66,25 @@ def create_external_evaluation() -> Pipeline:
         base,
         namespace="external",
         inputs=_outside(base) | {"outputs": "model_outputs", "baseline_outputs": "reference_outputs"},
+        parameters=_shared_parameters(base),
+    )
+
+
+def create_label_proposal(options: PipelineOptions, prepared: Pipeline) -> Pipeline:
+    """Pairs for a human's labels, from the responses of the initial model or of a policy; not a part of the loop.
+
+    The synthetic task's preparation makes prompts, which are taken then.
+    """
+    base = labelling.create_pipeline(options.labels_by_margin)
+    if options.labels_by_margin:
+        base += judging.create_pipeline(None).only_nodes("measure_precision", "score_responses")
+    prompts = "prompts" if "prompts" in prepared.outputs() else "seed_prompts"
+    brought = {"seed_prompts": prompts, "labels": "labels", "previous_policy": options.labelled_policy}
+    return Pipeline(
+        base,
+        namespace="labelling",
+        inputs=_outside(base) | brought,
+        outputs={"proposed_pairs": "proposed_pairs"},
         parameters=_shared_parameters(base),
     )
 

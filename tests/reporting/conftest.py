@@ -1,7 +1,5 @@
 """A run's summary and sections as the nodes make them, with everything in the answers that could break a page."""
 
-import shutil
-
 import pytest
 
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
@@ -68,17 +66,3 @@ def sections():
         "policy_0": section_of([], [], [judged(0, 1.5, "A calm answer.")], [], {}),
         "policy_1": section_of([], [], hostile, examples, figures, checks),
     }
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A real Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra `dev`)")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip(f"needs a browser: none of {', '.join(names)} is installed (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=executable)
-        yield chromium
-        chromium.close()

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from selfie.config.plug_ins import UNKNOWN_PART, resolve
 from selfie.data.file_readers import Row
 from selfie.data.validation import COMPARED, SetAside, outliers, screen
 from selfie.datasets import RecordDataset
-from selfie.errors import ConfigurationError, DataError, UserError
+from selfie.errors import ConfigurationError, DataError, ModelError, UserError
 from selfie.generation.engine_choice import choose_engine
 from selfie.models.chat_template_checks import Conversation, check_conversations, check_model
 from selfie.models.checkpoint import Checkpoint, compute_device
@@ -25,6 +26,7 @@ from selfie.preference.losses import LOSSES
 
 logger = logging.getLogger(__name__)
 SECONDS_PER_MINUTE = 60
+POLICY = re.compile(r"policy_\d+")
 USER_DATA = (
     "seed_preferences",
     "heldout_preferences",
@@ -72,6 +74,8 @@ def check_inputs(
     judge = parameters.annotation.judge_model
     if judge and parameters.evaluation.annotator in ("prompted_model", "reward_model") and "params:annotation" in free:
         Checkpoint(judge, parameters.annotation.judge_revision).check_files()
+    if "labels" in free:
+        _check_policy(free, catalog)
     checkpoint = _load(catalog, "initial_model") if "initial_model" in free else None
     tokenizer = check_model(checkpoint, parameters) if checkpoint else None
     records = _records(free, catalog)
@@ -105,10 +109,18 @@ def _check_loss(parameter: str, name: str) -> None:
         raise ConfigurationError(parameter, problem, "return one loss a pair: no mean, no sum")
 
 
+def _check_policy(free: set[str], catalog: CatalogProtocol) -> None:
+    """A policy whose responses are to be labelled is there with all that its manifest lists."""
+    for name in free:
+        if POLICY.fullmatch(name) and not catalog.exists(name):
+            remedy = f"make it with `kedro run` (or all that leads to {name} of it), or set labelling.policy to another"
+            raise ModelError(name, "this policy is not there, or not complete", remedy)
+
+
 def _records(free: set[str], catalog: CatalogProtocol) -> dict[str, RecordDataset]:
     """The user's data sets that the run reads, and those that their rows are compared with."""
     wanted = free | {kept for kept, other in COMPARED if other in free}
-    named = {name: catalog.get(name) for name in USER_DATA if name in wanted and name in catalog}
+    named = {name: catalog.get(name) for name in (*USER_DATA, "seed_prompts") if name in wanted and name in catalog}
     found = {name: dataset for name, dataset in named.items() if isinstance(dataset, RecordDataset)}
     return {name: dataset for name, dataset in found.items() if name in free or dataset.exists()}
 

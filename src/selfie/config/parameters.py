@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from selfie.config.gold import GoldParameters
+from selfie.config.labelling import LabellingParameters
 from selfie.config.plug_ins import plug_in
 from selfie.config.strict import StrictModel
 
@@ -332,6 +333,7 @@ class Parameters(StrictModel):
     """The answers that external outputs are compared with; the initial model's by default."""
     mt_bench_questions: str | None = None
     """MT-Bench's ``question.jsonl``, for ``--pipelines mt_bench``."""
+    labelling: LabellingParameters = LabellingParameters()
     seed_labelling: SeedLabellingParameters | None = None
     synthetic: SyntheticParameters | None = None
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from kedro.framework.project import pipelines
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from selfie.config.labelling import INITIAL_MODEL
 from selfie.config.parameters import RENAMED_VALUES, Parameters
 from selfie.errors import ConfigurationError
 
@@ -29,6 +30,10 @@ class PipelineOptions(BaseModel):
     """The dataset that the judge needs besides the responses."""
     heldout: bool = False
     """Whether there are held-out preferences to judge."""
+    labelled_policy: str = INITIAL_MODEL
+    """The dataset whose responses a human is asked to label."""
+    labels_by_margin: bool = False
+    """Whether the pairs for labels are chosen by the policy's margin, so that responses have to be scored."""
     replay: bool = False
     """Whether the iterations train on the human's pairs too."""
     reward_model: Literal["seeds", "none"] = "none"
@@ -61,6 +66,8 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
     try:
         chosen: dict[str, Any] = {
             "judge_model": JUDGE_MODELS.get(parameters.judging.judge),
+            "labelled_policy": parameters.labelling.policy,
+            "labels_by_margin": parameters.labelling.selection == "uncertain",
             "replay": parameters.training.replay > 0,
         }
         for name in ("iterations", "model_outputs"):

@@ -30,8 +30,10 @@ from selfie.models.chat_template import render
 COMPARED = (
     ("evaluation_prompts", "seed_preferences"),
     ("evaluation_prompts", "prompts"),
+    ("evaluation_prompts", "seed_prompts"),
     ("heldout_preferences", "seed_preferences"),
     ("heldout_preferences", "prompts"),
+    ("heldout_preferences", "seed_prompts"),
     ("seed_preferences", "prompts"),
 )
 PAIRS = ("seed_preferences", "heldout_preferences")
@@ -209,6 +211,7 @@ def _too_long(
     """
     new_tokens = {
         "prompts": parameters.generation.max_new_tokens,
+        "seed_prompts": parameters.generation.max_new_tokens,
         "evaluation_prompts": parameters.evaluation.max_new_tokens,
     }
     room = parameters.max_length - new_tokens.get(name, 1)

@@ -8,9 +8,15 @@ from selfie.datasets.evaluation import (
     MtBenchQuestionsDataset,
     VerdictsDataset,
 )
-from selfie.datasets.handles import AnnotationCacheDataset, HandleDataset, LockDataset, WorkspaceDataset
+from selfie.datasets.handles import (
+    AnnotationCacheDataset,
+    HandleDataset,
+    LabelsDataset,
+    LockDataset,
+    WorkspaceDataset,
+)
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset
-from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
+from selfie.datasets.records import PairDataset, PreferenceDataset, PromptDataset, RecordDataset
 from selfie.datasets.rows import RowsDataset
 
 __all__ = [
@@ -19,11 +25,13 @@ __all__ = [
     "CheckpointDataset",
     "CommittedDataset",
     "HandleDataset",
+    "LabelsDataset",
     "LeaderboardDataset",
     "LockDataset",
     "ModelOutputsDataset",
     "MtBenchQuestionsDataset",
     "PackagedGGUFDataset",
+    "PairDataset",
     "PreferenceDataset",
     "PromptDataset",
     "RecordDataset",

@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 from kedro.io import AbstractDataset, DatasetError
 
 from selfie.storage.annotation_cache import AnnotationCache
+from selfie.storage.commit import file_sha256
 from selfie.storage.locks import RunLock
+from selfie.storage.provenance import short_hash
 
 Handle = TypeVar("Handle")
 
@@ -49,3 +51,15 @@ class WorkspaceDataset(HandleDataset[Path]):
     def load(self) -> Path:
         self.path.mkdir(parents=True, exist_ok=True)
         return self.path
+
+
+class LabelsDataset(HandleDataset[Path]):
+    """A folder with a file of labels for each annotator, to which ``selfie label`` appends."""
+
+    def load(self) -> Path:
+        return self.path
+
+    def version(self) -> str | None:
+        """Of all files' bytes."""
+        files = {file.name: file_sha256(file) for file in sorted(self.path.glob("*.jsonl"))}
+        return short_hash(files) if files else None

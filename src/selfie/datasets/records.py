@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
 
 from selfie.data.file_readers import Problem, Row, read_file
+from selfie.data.label_formats import FORMATS
 from selfie.errors import DataError
 from selfie.errors.redaction import redact
 from selfie.runtime.random_seeds import derive_seed
@@ -112,16 +113,24 @@ class RecordDataset(AbstractDataset[None, Dataset]):
             DataError: the file as a whole can't be used.
         """
         rows, problems = [], []
+        undecided = 0
         for number, row in self._read():
             if isinstance(row, Problem):
                 problems.append(row)
                 continue
             try:
-                rows.append({**self.check({k: row.get(v) for k, v in self._columns.items()}), "row": number})
+                own = self.convert(row)
+                if own is None:
+                    undecided += 1
+                    continue
+                rows.append({**self.check(own), "row": number})
             except ValueError as error:
                 problems.append(Problem(number, *error.args))
+        if undecided:
+            logger.info("%s: %d rows hold no preference (a tie, or no answer) and are left out", self.source, undecided)
         if not rows and not problems:
-            raise DataError(self.source, "there are no rows", "add at least one, or name another file in the catalog")
+            problem = f"none of the {undecided} rows holds a preference" if undecided else "there are no rows"
+            raise DataError(self.source, problem, "add at least one, or name another file in the catalog")
         rows = self._select(rows)
         if self._share is not None:  # a row that can't be used has no prompt; each counts in one share
             problems = [problem for problem in problems if self._is_in_share(str(problem.row))]
@@ -143,7 +152,8 @@ class RecordDataset(AbstractDataset[None, Dataset]):
 
     def _longest(self, row: Row) -> int:
         prompt = sum(len(message["content"]) for message in row["messages"])
-        return max(prompt, len(row.get("chosen", "")), len(row.get("rejected", "")))
+        responses = ("chosen", "rejected", "response_1", "response_2")
+        return max(prompt, *(len(row.get(name, "")) for name in responses))
 
     def set_aside(self, rows: Iterable[int]) -> None:
         """Rows, by number, that ``load`` leaves out from now on."""
@@ -156,6 +166,10 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         if len(problems) > SHOWN_ERRORS:
             problem += f"; and {len(problems) - SHOWN_ERRORS} more rows"
         return DataError(f"{self.source}, row {first.row}", problem, first.remedy)
+
+    def convert(self, row: Row) -> Row | None:
+        """A row of the data with our names; None where it is to be left out. Raises ValueError(problem, remedy)."""
+        return {field: row.get(name) for field, name in self._columns.items()}
 
     def check(self, row: Row) -> Row:
         """One row in the project's form. Raises ValueError(problem, remedy)."""
@@ -223,25 +237,61 @@ class PromptDataset(RecordDataset):
         return _repeats(rows, ("prompt_id",))
 
 
-class PreferenceDataset(RecordDataset):
-    """Preference pairs: a prompt and two responses; a response may be a string or a conversation that ends with it.
+class PairDataset(RecordDataset):
+    """Pairs without a label: a prompt and two responses, each a string or a conversation that ends with it.
 
-    ``chosen_finish_reason`` and ``rejected_finish_reason`` are optional and ``stop`` by default; ``length`` says that
-    the response was cut off, so that training does not teach the model to end there.
+    ``response_1_finish_reason`` and ``response_2_finish_reason`` are optional and ``stop`` by default; ``length`` says
+    that the response was cut off, so that training does not teach the model to end there.
     """
 
-    fields = ("prompt", "chosen", "rejected", "chosen_finish_reason", "rejected_finish_reason")
+    responses: tuple[str, str] = ("response_1", "response_2")
+    fields = ("prompt", "response_1", "response_2", "response_1_finish_reason", "response_2_finish_reason")
 
     def check(self, row: Row) -> Row:
         prompt = super().check(row)
-        chosen, rejected = (_response(row[name], name, prompt["messages"]) for name in ("chosen", "rejected"))
-        if chosen == rejected:
-            raise ValueError("chosen and rejected are identical", "remove the pair: it says nothing")
-        reasons = {name: row[name] or "stop" for name in self.fields if name.endswith("finish_reason")}
+        first, second = self.responses
+        texts = {name: _response(row[name], name, prompt["messages"]) for name in self.responses}
+        if texts[first] == texts[second]:
+            raise ValueError(f"{first} and {second} are identical", "remove the pair: it says nothing")
+        reasons = {name: row.get(name) or "stop" for name in (f"{first}_finish_reason", f"{second}_finish_reason")}
         for name, reason in reasons.items():
             if reason not in ("stop", "length"):
                 raise ValueError(f"`{name}` is {reason!r:.80}", "write stop or length, or leave it out")
-        return {**prompt, "chosen": chosen, "rejected": rejected, **reasons}
+        return {**prompt, **texts, **reasons}
+
+    def check_together(self, rows: list[Row]) -> list[Problem]:
+        return _repeats(rows, ("prompt_id", *self.responses))
+
+
+class PreferenceDataset(PairDataset):
+    """Preference pairs: a prompt, a chosen and a rejected response, with finish reasons as in :class:`PairDataset`.
+
+    Args:
+        format: of the rows, where they are not in our own: ``trl``, ``hh``, ``argilla`` or ``label_studio``
+            (:mod:`selfie.data.label_formats`). ``columns`` then names what is called otherwise in that format.
+    """
+
+    responses = ("chosen", "rejected")
+    fields = ("prompt", "chosen", "rejected", "chosen_finish_reason", "rejected_finish_reason")
+
+    def __init__(self, filepath: str | None = None, format: str | None = None, **options: Any):
+        if format is not None and format not in FORMATS:
+            raise DatasetError(f"the format {format!r} is not known: use one of {', '.join(FORMATS)}")
+        super().__init__(filepath, **options)
+        self._format = format
+        self._named = dict(options.get("columns") or {})
+
+    def convert(self, row: Row) -> Row | None:
+        if self._format is None:
+            return super().convert(row)
+        try:
+            return FORMATS[self._format](row, self._named)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"it is no row of the format {self._format}", "export the data again") from error
+
+    def _describe(self) -> dict[str, Any]:
+        described = super()._describe()
+        return described if self._format is None else {**described, "format": self._format, "columns": self._named}
 
     def check_together(self, rows: list[Row]) -> list[Problem]:
         preferred: dict[tuple, int] = {}
@@ -253,7 +303,7 @@ class PreferenceDataset(RecordDataset):
             if opposite is not None:
                 problem = f"it contradicts row {opposite}: the same responses, preferred the other way round"
                 problems.append(Problem(row["row"], problem, "keep one of the two rows, or neither"))
-        return problems + _repeats(rows, ("prompt_id", "chosen", "rejected"))
+        return problems + super().check_together(rows)
 
 
 def _repeats(rows: list[Row], names: tuple[str, ...]) -> list[Problem]:
@@ -281,7 +331,7 @@ def _messages(value: Any, name: str) -> list[dict[str, str]]:
             f"`{name}` is neither text nor a list of messages", 'write text, or [{"role": …, "content": …}, …]'
         )
     for message in value:
-        _check_text(message["content"], name)
+        check_text(message["content"], name)
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
@@ -289,7 +339,8 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and value.get("role") in ROLES and isinstance(value.get("content"), str)
 
 
-def _check_text(text: str, name: str) -> None:
+def check_text(text: str, name: str) -> None:
+    """Raises ValueError(problem, remedy) where a text is empty, too long, or holds what no text needs."""
     if not _VISIBLE.search(text):
         raise ValueError(f"`{name}` is empty", "fill it or remove the row")
     if len(text) > LONGEST_TEXT:

@@ -45,7 +45,9 @@ def build_pairs(
         DataError: no prompt gives a pair.
     """
     rewards = rewards.double()  # from here to the stored columns: in fp32 a close call's margin can turn round
-    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards, outside, eligible)), np.int64).reshape(-1, 2)
+    every = np.fromiter(chain.from_iterable(_best_and_worst(scored, rewards, outside, eligible)), np.int64).reshape(
+        -1, 2
+    )
     rows = every[every[:, 0] != every[:, 1]]
     if not len(rows):
         problem = "every prompt's samples are identical, outside the initial model's support or cut by the token limit"

@@ -20,10 +20,21 @@ class RunLock:
 
     The kernel lets go of it when the process ends, however it ends, so a lock that can be taken is never another's; a
     file that still names somebody was left by a run that was killed.
+
+    Args:
+        path: the file.
+        problem: what it means that another process has it, for the error.
+        remedy: and what to do then.
     """
 
-    def __init__(self, path: Path):
+    def __init__(
+        self,
+        path: Path,
+        problem: str = "another run works on this experiment",
+        remedy: str = "wait for it or stop it, or choose another experiment (--params experiment=NAME)",
+    ):
         self.path = path
+        self.problem, self.remedy = problem, remedy
         self.descriptor: int | None = None
 
     def acquire(self, wait: bool = False) -> None:
@@ -45,8 +56,8 @@ class RunLock:
                 os.close(descriptor)
                 raise AlreadyRunningError(
                     str(self.path),
-                    f"another run works on this experiment: {holder}",
-                    "wait for it or stop it, or choose another experiment (--params experiment=NAME)",
+                    f"{self.problem}: {holder}",
+                    self.remedy,
                 ) from error
             logger.info("another run (%s) makes what experiments share: waiting for it", holder)
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,0 +1,1 @@
+"""Rules that choose which pairs are labelled, compared in the synthetic language."""

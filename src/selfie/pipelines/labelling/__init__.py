@@ -1,0 +1,3 @@
+from selfie.pipelines.labelling.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]
