@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from selfie.config.export import ExportParameters
 from selfie.config.gold import GoldParameters
 from selfie.config.plug_ins import plug_in
 from selfie.config.strict import StrictModel
@@ -329,6 +330,7 @@ class Parameters(StrictModel):
     mt_bench_questions: str | None = None
     """MT-Bench's ``question.jsonl``, for ``--pipelines mt_bench``."""
     seed_labelling: SeedLabellingParameters | None = None
+    export: ExportParameters = ExportParameters()
     world: WorldParameters | None = None
 
     @model_validator(mode="after")

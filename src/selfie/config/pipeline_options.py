@@ -31,6 +31,8 @@ class PipelineOptions(BaseModel):
     """Whether there are held-out preferences to judge."""
     replay: bool = False
     """Whether the iterations train on the human's pairs too."""
+    export_policy: str | None = None
+    """The policy that is exported; the last one by default."""
     reward_model: Literal["seeds", "none"] = "none"
     """``seeds``: the judge's reward model is trained on the seed pairs; ``none``: it is there."""
 
@@ -62,6 +64,7 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
         chosen: dict[str, Any] = {
             "judge_model": JUDGE_MODELS.get(parameters.judging.judge),
             "replay": parameters.training.replay > 0,
+            "export_policy": parameters.export.policy,
         }
         for name in ("iterations", "model_outputs"):
             if getattr(parameters, name) is not None:
@@ -73,7 +76,15 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
         raise ConfigurationError(
             f"globals.yml, {name}", first["msg"], "see src/selfie/config/pipeline_options.py"
         ) from error
+    _check_export(_current)
     pipelines.configure("selfie.pipeline_registry")
+
+
+def _check_export(options: PipelineOptions) -> None:
+    there = [f"policy_{k}" for k in range(options.iterations + 1)]
+    if options.export_policy not in (None, *there):
+        problem = f"there is no {options.export_policy}: the experiment has {', '.join(there)}"
+        raise ConfigurationError("parameter export.policy", problem, "choose one of them, or null for the last one")
 
 
 def _from_environment() -> dict[str, int]:

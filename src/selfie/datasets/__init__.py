@@ -9,6 +9,7 @@ from selfie.datasets.evaluation import (
     MtBenchQuestionsDataset,
     VerdictsDataset,
 )
+from selfie.datasets.export import ExportDataset, ManifestDataset
 from selfie.datasets.lock import LockDataset
 from selfie.datasets.models import CheckpointDataset, PackagedGGUFDataset, WorkspaceDataset
 from selfie.datasets.records import PreferenceDataset, PromptDataset, RecordDataset
@@ -19,8 +20,10 @@ __all__ = [
     "ApiKeyDataset",
     "CheckpointDataset",
     "CommittedDataset",
+    "ExportDataset",
     "LeaderboardDataset",
     "LockDataset",
+    "ManifestDataset",
     "ModelOutputsDataset",
     "MtBenchQuestionsDataset",
     "PackagedGGUFDataset",
