@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from selfie.chat.speaker import Answer, Speaker
 from selfie.chat.votes import Votes
@@ -42,7 +43,9 @@ class Conversation:
         self.write(f"{HELP}\n")
         try:
             while True:
-                self._turn(self._line("you> "))
+                line = self._line("you> ")
+                with suppress(KeyboardInterrupt):
+                    self._turn(line)
         except EOFError:
             self.write("\n")
         if len(self.speakers) > 1:

@@ -1,10 +1,9 @@
 """The model card: what a policy is, what it was made from, how it was measured, where it fails."""
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any
 
-import torch
-import transformers
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -82,7 +81,7 @@ def model_card(
         answers=rows[f"{last}.outputs"],
         drift=by_name[policy]["drift_reasons"],
         lineage=markdown_table(["artefact", "version", "made from"], _lineage(manifests)),
-        versions={"selfie": selfie.__version__, "transformers": transformers.__version__, "torch": torch.__version__},
+        versions={"selfie": selfie.__version__, **{name: version(name) for name in ("transformers", "torch")}},
     )
     return ModelCard(text).content
 
@@ -93,8 +92,8 @@ def check_lineage(manifests: Mapping[str, Manifest]) -> None:
         if manifest["made_from"] is None:
             problem = "nothing is recorded of how it was made: a `kedro run --fresh` was cut short"
             raise ModelError(name, problem, "run `kedro run`, then export again")
-        for source, version in manifest["made_from"]["inputs"].items():
-            if source in manifests and manifests[source]["version"] != version:
+        for source, used in manifest["made_from"]["inputs"].items():
+            if source in manifests and manifests[source]["version"] != used:
                 problem = f"it was made from another version of {source} than is there now"
                 raise ModelError(name, problem, "run `kedro run`, then export again")
 
@@ -164,5 +163,5 @@ def _lineage(manifests: Mapping[str, Manifest]) -> Iterator[list[str]]:
         yield [
             name,
             f"`{manifest['version']}`",
-            ", ".join(f"{source} `{version}`" for source, version in sources.items()),
+            ", ".join(f"{source} `{used}`" for source, used in sources.items()),
         ]

@@ -31,17 +31,18 @@ def write_card(
     rows = {name: len(value) for name, value in artefacts.items() if not name.endswith("_manifest")}
     namespaces = [name.removesuffix(".pairs") for name in rows if name.endswith(".pairs")]
     policies = {namespace: policy_name(namespace) for namespace in namespaces}
-    name = _name(experiment, policies[namespaces[-1]])
+    name = f"{experiment}-{policies[namespaces[-1]]}"
     return model_card(name, policies, base_model(initial_model, export), export, summary, rows, manifests)
 
 
 def export_policy(
-    policy: Checkpoint, initial_model: Checkpoint, card: str, workspace: Path, experiment: str, export: ExportParameters
+    policy: Checkpoint,
+    initial_model: Checkpoint,
+    card: str,
+    workspace: Path,
+    experiment: str,
+    export: ExportParameters,
+    name: str,
 ) -> Checkpoint:
-    """The folder that works elsewhere."""
-    name = _name(experiment, policy.name)
-    return write_folder(policy, initial_model, card, name, export, workspace / "model")
-
-
-def _name(experiment: str, policy: str) -> str:
-    return f"{experiment}-{policy}"
+    """The folder that works elsewhere; ``name``: of the policy."""
+    return write_folder(policy, initial_model, card, f"{experiment}-{name}", export, workspace / "model")

@@ -1,5 +1,7 @@
 """policy, what it was made from, summary → model card → a folder that works elsewhere."""
 
+from functools import partial, update_wrapper
+
 from kedro.pipeline import Node, Pipeline
 
 from selfie.pipelines.export.nodes import export_policy, write_card
@@ -27,7 +29,7 @@ def create_pipeline(policy: str, namespaces: list[str]) -> Pipeline:
                 name="write_card",
             ),
             Node(
-                export_policy,
+                update_wrapper(partial(export_policy, name=policy), export_policy),
                 inputs=[
                     policy,
                     "initial_model",
