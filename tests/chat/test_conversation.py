@@ -1,6 +1,7 @@
 """Conversations with tiny policies: what is said, voted and kept."""
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -97,11 +98,13 @@ def test_ties_are_set_aside_and_a_skipped_question_is_taken_back(talk, tmp_path)
 
 def test_ctrl_c_cuts_the_answer_and_the_conversation_goes_on(talk, tmp_path):
     """A real SIGINT after the first word of each answer; the pair says that both were cut."""
-    shown: list[str] = []
+    answering: list[str] = []
 
     def write(text: str) -> None:
-        shown.append(text)
-        if text.startswith("w") and not shown[-2].startswith("w"):
+        if text in ("1> ", "2> "):
+            answering.append(text)
+        elif answering and text.strip():
+            answering.clear()
             signal.raise_signal(signal.SIGINT)
 
     talk(QUESTIONS[0], "1", write=write)
@@ -121,7 +124,7 @@ def test_the_same_answer_twice_is_no_pair(speakers, talk, tmp_path, monkeypatch)
 def test_a_conversation_that_is_too_long_says_so_and_can_begin_anew(talk):
     text = talk(" ".join(["w00"] * 60), QUESTIONS[0], count=1)
     assert "max_length 64 leaves no room" in text
-    assert "policy_0> w" in text
+    assert re.search(r"policy_0> \w", text)
 
 
 def test_a_torn_last_line_stays_a_line_of_its_own(talk, tmp_path):

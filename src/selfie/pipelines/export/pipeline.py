@@ -11,7 +11,8 @@ def create_pipeline(policy: str, namespaces: list[str]) -> Pipeline:
     """``namespaces``: those whose policies lead to this one, itself the last: seeding, iteration_1 …"""
     tuned = [f"policy_{number}" for number in range(len(namespaces))]
     iterations, last = namespaces[1:], namespaces[-1]
-    made = [*_of(iterations, "responses"), *_of(namespaces, "pairs"), *tuned, f"{last}.outputs", f"{last}.evaluation"]
+    sampled = [*_of(iterations, "responses"), *_of(iterations, "scored_responses")]
+    made = [*sampled, *_of(namespaces, "pairs"), *tuned, f"{last}.outputs", f"{last}.evaluation"]
     counted = [*_of(iterations, "prompts"), *_of(namespaces, "pairs"), f"{last}.outputs"]
     described = [*(f"{name}_manifest" for name in (*made, "summary")), *counted]
     return Pipeline(
