@@ -5,10 +5,12 @@ LAYERS = {
     "integration": (
         "app/test_freshness.py",
         "benchmarks/test_speed.py",
+        "chat/test_chat_command.py",
         "config/test_methods.py",
         "data/test_validation.py::test_the_quarantine_is_a_committed_file_that_the_log_names",
         "evaluation/test_evaluate_outputs.py",
         "evaluation/test_heldout.py::test_a_run_judges_held_out_pairs",
+        "export/test_export.py",
         "generation/test_vllm_console.py",
         "generation/test_vllm_engine.py",
         "generation/test_vllm_worker.py",

@@ -158,7 +158,7 @@ def check_received(url: str) -> None:
     client = MlflowClient(url)
     experiment = client.get_experiment_by_name("test")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    (parent,) = (run for name, run in runs.items() if name.startswith("whole loop"))
+    (parent,) = (run for name, run in runs.items() if "whole loop" in name)
     assert runs["policy_1"].data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert "win_rate" in runs["policy_1"].data.metrics
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {"summary.json", "progress.html"}

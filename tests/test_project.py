@@ -85,7 +85,7 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
     mlflow.set_tracking_uri(f"sqlite:///{whole_run}/mlflow.db")
     runs = mlflow.search_runs(experiment_names=["test"], output_format="list")
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    (parent,) = [run for run in parents if run.info.run_name.startswith("whole loop")]
+    (parent,) = [run for run in parents if run.info.run_name.startswith("test: whole loop")]
     children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
     assert set(children) == {"initial", "policy_0", "policy_1", "policy_2"}
     assert {"win_rate", "avg_length", "label_accuracy", "train_loss"} <= children["policy_2"].data.metrics.keys()
@@ -109,6 +109,13 @@ def test_mlflow_has_one_parent_and_a_child_for_every_policy(whole_run):
         "margins.html",
         "lengths.html",
     }
+    assert parent.data.tags["mlflow.source.name"] == "kedro run --env test"
+    assert {run.data.tags["model"] for run in (parent, *children.values())} == {"initial_model"}
+    assert {run.data.tags["seed"] for run in (parent, *children.values())} == {"0"}
+    assert {data.dataset.name for data in parent.inputs.dataset_inputs} >= {"prompts", "evaluation_prompts"}
+    assert all(run.inputs.dataset_inputs and run.outputs.model_outputs for run in (parent, *children.values()))
+    places = {n: client.get_metric_history(r.info.run_id, "avg_length")[0].step for n, r in children.items()}
+    assert places == {"initial": -1, "policy_0": 0, "policy_1": 1, "policy_2": 2}
     models = {model.name: model for model in client.search_logged_models([parent.info.experiment_id])}
     assert models["policy_1"].source_run_id == children["policy_1"].info.run_id
     read = client.get_run(children["policy_2"].info.run_id).inputs.model_inputs

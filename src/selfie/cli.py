@@ -1,4 +1,4 @@
-"""The project's commands: ``kedro run`` that goes on where it stopped, ``status``, ``label`` and ``labels``."""
+"""The project's commands: ``kedro run`` that goes on where it stopped, ``status``, ``label``, ``labels``, ``chat``."""
 
 from typing import Any
 
@@ -101,3 +101,23 @@ labels = click.Command(
 )
 cli.add_command(label)
 cli.add_command(labels)
+
+
+def _chat(policies: tuple[str, ...], env: str | None, params: dict[str, Any]) -> None:
+    from selfie.app.chat_setup import chat_setup
+    from selfie.chat.open_chat import open_chat
+
+    with settings.SESSION_CLASS.create(env=env, runtime_params=params) as session:
+        open_chat(*chat_setup(policies, session.load_context()))
+
+
+chat = click.Command(
+    "chat",
+    params=[
+        click.Argument(["policies"], nargs=-1, required=True, metavar="POLICY [POLICY]"),
+        *(option for option in kedro_run.params if option.name in ("env", "params")),
+    ],
+    callback=_chat,
+    help="Talk to a policy (initial_model, policy_0 … or a model's folder), or to two of them, blind and with votes.",
+)
+cli.add_command(chat)

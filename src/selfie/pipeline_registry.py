@@ -6,6 +6,7 @@ from selfie.config.pipeline_options import PipelineOptions, current_options
 from selfie.pipelines import (
     diagnostics,
     evaluation,
+    export,
     generation,
     heldout,
     judging,
@@ -41,6 +42,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     if options.model_outputs is not None:
         stages["evaluation"] = stages["evaluate_outputs"]
     stages["mt_bench"] = create_mt_bench(["initial_model", *(f"policy_{k}" for k in (0, *numbers))])
+    stages["export"] = create_export(options)
     if options.preparation != "none":
         stages["preparation"] = whole.only_nodes_with_tags("preparation")
     return {
@@ -102,6 +104,13 @@ def create_mt_bench(policies: list[str]) -> Pipeline:
         for policy in policies
     )
     return sum(parts, Pipeline([]))
+
+
+def create_export(options: PipelineOptions) -> Pipeline:
+    """A policy as a folder that works elsewhere; not a part of the loop."""
+    policy = options.export_policy or f"policy_{options.iterations}"
+    number = int(policy.removeprefix("policy_"))
+    return export.create_pipeline(policy, [namespace_of(f"policy_{k}") for k in range(number + 1)])
 
 
 def create_seeding(options: PipelineOptions) -> Pipeline:

@@ -131,7 +131,7 @@ def test_a_continued_run_is_one_run_in_mlflow(
     names = sorted(run.info.run_name.split(" ")[0] for run in runs)
     assert names == ["initial", "policy_0", "policy_1", "whole"]
     assert {run.info.status for run in runs} == {"FINISHED"}
-    (parent,) = (run for run in runs if run.info.run_name.startswith("whole loop"))
+    (parent,) = (run for run in runs if "whole loop" in run.info.run_name)
     assert "continued" in parent.data.tags
     curve = client.get_metric_history(parent.info.run_id, "win_rate")
     assert [point.step for point in curve] == [0, 1]

@@ -17,6 +17,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from selfie.app.catalog_checks import check_data_folder, check_datasets, check_paths, check_written
+from selfie.app.export_checks import check_export
 from selfie.app.freshness import provenance_of, superseded, workspace_of
 from selfie.app.preflight import announce, check_inputs, check_parameters
 from selfie.app.status import stage_of
@@ -53,6 +54,7 @@ class PreflightHooks:
         check_datasets(pipeline.datasets(), catalog)
         check_written(pipeline.datasets() | {name for name in WRITTEN_BY_HOOKS if name in catalog}, catalog)
         check_paths(pipeline.datasets(), catalog, self.data_folders)
+        check_export(pipeline, catalog, self.parameters.export)
         rows = check_inputs(pipeline, catalog, self.parameters, current_options().iterations)
         logger.info(announce(pipeline, catalog, self.parameters, rows))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from selfie.config.export import ExportParameters
 from selfie.config.gold import GoldParameters
 from selfie.config.labelling import LabellingParameters
 from selfie.config.plug_ins import plug_in
@@ -336,6 +337,7 @@ class Parameters(StrictModel):
     labelling: LabellingParameters = LabellingParameters()
     seed_labelling: SeedLabellingParameters | None = None
     synthetic: SyntheticParameters | None = None
+    export: ExportParameters = ExportParameters()
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

@@ -36,6 +36,8 @@ class PipelineOptions(BaseModel):
     """Whether the pairs for labels are chosen by the policy's margin, so that responses have to be scored."""
     replay: bool = False
     """Whether the iterations train on the human's pairs too."""
+    export_policy: str | None = None
+    """The policy that is exported; the last one by default."""
     reward_model: Literal["seeds", "none"] = "none"
     """``seeds``: the judge's reward model is trained on the seed pairs; ``none``: it is there."""
 
@@ -69,6 +71,7 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
             "labelled_policy": parameters.labelling.policy,
             "labels_by_margin": parameters.labelling.selection == "uncertain",
             "replay": parameters.training.replay > 0,
+            "export_policy": parameters.export.policy,
         }
         for name in ("iterations", "model_outputs"):
             if getattr(parameters, name) is not None:
@@ -81,7 +84,15 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
         if choice := RENAMED_VALUES.get(name, {}).get(str(first["input"])):
             problem, remedy = f"{first['input']} was renamed to {choice}", f"set it to {choice}"
         raise ConfigurationError(f"globals.yml, {name}", problem, remedy) from error
+    _check_export(_current)
     pipelines.configure("selfie.pipeline_registry")
+
+
+def _check_export(options: PipelineOptions) -> None:
+    there = [f"policy_{k}" for k in range(options.iterations + 1)]
+    if options.export_policy not in (None, *there):
+        problem = f"there is no {options.export_policy}: the experiment has {', '.join(there)}"
+        raise ConfigurationError("parameter export.policy", problem, "choose one of them, or null for the last one")
 
 
 def _from_environment() -> dict[str, int]:

@@ -8,6 +8,7 @@ from selfie.datasets.evaluation import (
     MtBenchQuestionsDataset,
     VerdictsDataset,
 )
+from selfie.datasets.export import ExportDataset, ManifestDataset
 from selfie.datasets.handles import (
     AnnotationCacheDataset,
     HandleDataset,
@@ -24,10 +25,12 @@ __all__ = [
     "ApiKeyDataset",
     "CheckpointDataset",
     "CommittedDataset",
+    "ExportDataset",
     "HandleDataset",
     "LabelsDataset",
     "LeaderboardDataset",
     "LockDataset",
+    "ManifestDataset",
     "ModelOutputsDataset",
     "MtBenchQuestionsDataset",
     "PackagedGGUFDataset",

@@ -15,6 +15,7 @@ from transformers import (
     StoppingCriteriaList,
     TopPLogitsWarper,
 )
+from transformers.generation import BaseStreamer
 
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.models.batching import token_batches, with_oom_backoff
@@ -100,6 +101,23 @@ class TransformersEngine:
                     responses[index] = response
                 progress.update(len(batch))
         return [response for response in responses if response is not None]
+
+    @torch.inference_mode()
+    def stream(self, request: Request, sampling: Sampling, streamer: BaseStreamer) -> None:
+        """Draws one response as :meth:`generate` does, and hands each token to ``streamer`` as it comes."""
+        ids = torch.tensor([request.prompt_ids], device=self.model.device)
+        self.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            logits_processor=LogitsProcessorList([SeededSampler([request.seed], sampling, ids.shape[1])]),
+            streamer=streamer,
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=self.stops,
+                pad_token_id=self.tokenizer.pad_token_id,
+            ),
+        )
 
     @torch.inference_mode()
     def _generate_batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:

@@ -3,9 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from selfie.storage.commit import committed_version, forget_provenance, is_committed
+
+
+class Manifest(TypedDict):
+    """An artefact's version, and the record of what it was made from; None where that was dropped."""
+
+    version: str
+    made_from: dict[str, Any] | None
 
 
 @runtime_checkable

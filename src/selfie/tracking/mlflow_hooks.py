@@ -64,7 +64,10 @@ class MlflowHooks:
         mlflow.set_tracking_uri(self.settings["tracking_uri"])
         self.client = JournalledClient(self.settings["tracking_uri"], catalog.load("mlflow_journal") / "journal.jsonl")
         self.run_params = run_params
+        initial = catalog.config_resolver.resolve_pattern("initial_model")  # type: ignore[attr-defined]
+        self.initial_model = initial.get("hub") or Path(initial.get("filepath", "")).name
         self.parent = ""
+        self.read: set[tuple[str, str]] = set()
         self.children: dict[str, str] = {}
         self.logged: list[str] = []
         self.seconds: dict[tuple[str, str], float] = {}
@@ -80,6 +83,7 @@ class MlflowHooks:
     @hook_impl
     def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
         """Adds the node's seconds to its stage, and what it read to the run's lineage."""
+        self._log_datasets(self.parent, {name: value for name, value in inputs.items() if "." not in name})
         if node.namespace is None:
             return
         child = self._child(node.namespace)
@@ -89,6 +93,10 @@ class MlflowHooks:
         self.client.log_metric(child, f"seconds_{stage}", self.seconds[key])
         if "training_log" in "".join(node.outputs):
             self._log_lineage(child, inputs)
+        if f"{node.namespace}.outputs" in node.outputs:
+            self._log_datasets(child, inputs)
+            if node.namespace == "initial" and self._model("initial_model") is None:
+                self._log_model(node.namespace, "initial_model")
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any, node: Node) -> None:
@@ -135,7 +143,7 @@ class MlflowHooks:
         self.experiment_id = self._experiment(self.parameters["experiment"])
         name = "+".join(self.run_params["pipeline_names"] or ["whole loop"])
         flat = flatten(self.parameters)
-        tags = self._tags(self.run_params, flat)
+        self.tags = tags = self._tags(self.run_params, flat)
         self.signature = [name, tags["config_hash"], tags["kedro_env"]]
         last = self.client.open_run
         if last is not None and last["signature"] == self.signature:
@@ -147,7 +155,9 @@ class MlflowHooks:
         if last is not None:
             for run in [*last["children"].values(), last["parent"]]:
                 self.client.set_terminated(run, "KILLED")
-        run = self.client.create_run(self.experiment_id, run_name=_run_name(self.run_params))
+        run = self.client.create_run(
+            self.experiment_id, run_name=_run_name(self.parameters["experiment"], self.run_params)
+        )
         self.parent = run.info.run_id
         self.client.log_batch(
             self.parent,
@@ -179,6 +189,12 @@ class MlflowHooks:
             "config_hash": hashlib.sha256(configuration).hexdigest()[:16],
             "kedro_env": str(run_params["env"]),
             "kedro_run_id": run_params["run_id"],
+            "method": str(flat.get("method") or "as configured"),
+            "seed": str(flat["seed"]),
+            "model": self.initial_model,
+            "mlflow.source.name": _command(run_params),
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.git.commit": commit.removesuffix("-dirty"),
         }
 
     def _child(self, namespace: str) -> str:
@@ -186,7 +202,7 @@ class MlflowHooks:
             run = self.client.create_run(
                 self.experiment_id,
                 run_name=policy_name(namespace),
-                tags={"mlflow.parentRunId": self.parent, "namespace": namespace},
+                tags={**self.tags, "mlflow.parentRunId": self.parent, "namespace": namespace},
             )
             self.children[namespace] = run.info.run_id
             self._note()
@@ -215,21 +231,30 @@ class MlflowHooks:
             self.experiment_id, name=name, source_run_id=child, model_type="policy", tags={"namespace": namespace}
         )
         self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        self.client.log_outputs(child, [LoggedModelOutput(model.model_id, step=_step(namespace))])
+        for run in (child, self.parent):
+            self.client.log_outputs(run, [LoggedModelOutput(model.model_id, step=_step(namespace))])
         self.models[name] = model.model_id
 
     def _log_lineage(self, child: str, inputs: Mapping[str, Any]) -> None:
+        self._log_datasets(child, inputs)
+        for name in inputs:
+            model = self._model(name) if name.startswith("policy_") or name == "initial_model" else None
+            if model:
+                self.client.log_inputs(child, models=[LoggedModelInput(model)])
+
+    def _log_datasets(self, run: str, inputs: Mapping[str, Any]) -> None:
+        """Each one once a run."""
         for name, value in inputs.items():
-            if isinstance(value, Dataset):
+            if isinstance(value, Dataset) and (run, name) not in self.read:
+                self.read.add((run, name))
                 profile = json.dumps({"rows": len(value)})
                 data = MlflowDataset(name, value._fingerprint, "kedro", json.dumps({"dataset": name}), profile=profile)
-                self.client.log_inputs(child, datasets=[DatasetInput(data)])
-            elif name.startswith("policy_"):
-                model = self.models.get(name) or self._earlier_model(name)
-                if model:
-                    self.client.log_inputs(child, models=[LoggedModelInput(model)])
+                self.client.log_inputs(run, datasets=[DatasetInput(data)])
 
-    def _earlier_model(self, name: str) -> str | None:
+    def _model(self, name: str) -> str | None:
+        """This run's, or the last earlier one's."""
+        if name in self.models:
+            return self.models[name]
         found = self.client.search_logged_models([self.experiment_id], filter_string=f"name = '{name}'", max_results=1)
         return found[0].model_id if found else None
 
@@ -250,13 +275,25 @@ class MlflowHooks:
         self.client.close()
 
 
-def _run_name(run_params: Mapping[str, Any]) -> str:
-    """What ran, what ``--params`` changed, when: lists of runs show this alone."""
+def _command(run_params: Mapping[str, Any]) -> str:
+    """What was typed, less ``--params``, whose values are the run's parameters."""
+    names = ",".join(run_params["pipeline_names"] or [])
+    return (
+        "kedro run" + (f" --pipelines {names}" if names else "") + (f" --env {e}" if (e := run_params["env"]) else "")
+    )
+
+
+def _run_name(experiment: str, run_params: Mapping[str, Any]) -> str:
+    """Experiment (a method's is EXPERIMENT_METHOD), what ran, what ``--params`` changed, when."""
     changed = {key: value for key, value in flatten(run_params["runtime_params"]).items() if key != "experiment"}
     pipelines = "+".join(run_params["pipeline_names"] or ["whole loop"])
-    return " ".join([pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]])
+    return " ".join(
+        [f"{experiment}:", pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]]
+    )
 
 
 def _step(namespace: str) -> int:
-    """The number of the policy that the namespace trains."""
-    return int(namespace.rsplit("_", 1)[1]) if namespace.startswith("iteration_") else 0
+    """The number of the policy that the namespace trains; the initial model stands before policy 0."""
+    if namespace.startswith("iteration_"):
+        return int(namespace.rsplit("_", 1)[1])
+    return 0 if namespace == "seeding" else -1
