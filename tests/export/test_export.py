@@ -152,7 +152,7 @@ def test_a_policy_that_is_missing_or_half_committed_is_refused(data):
     refused(ConfigurationError, "experiment has policy_0, policy_1, policy_2", data, policy="policy_7")
     policy = data / "06_models/test/policy_2"
     (policy / "manifest.json").unlink()
-    refused(ModelError, "policy_2: it is not complete\n.*there: policy_0, policy_1", data)
+    refused(ModelError, r"policy_2: it is not complete\n.*NAME: policy_0, policy_1", data)
     shutil.rmtree(policy)
     refused(ModelError, "policy_2: it is not there", data)
 

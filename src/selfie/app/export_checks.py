@@ -5,7 +5,7 @@ from kedro.pipeline import Pipeline
 
 from selfie.app.policies import policy_folder, trained_policies
 from selfie.config.export import ExportParameters
-from selfie.datasets import ExportDataset
+from selfie.datasets import ExportDataset, WorkspaceDataset
 from selfie.errors import DataError, ModelError
 from selfie.export.gguf_file import check_gguf
 from selfie.models.checkpoint import Checkpoint
@@ -42,7 +42,8 @@ def _check_policy(policy: str, catalog: CatalogProtocol, export: ExportParameter
 
 def _check_sources(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     data = sorted(name for name in pipeline.inputs() if not name.startswith("params:"))
-    missing = [name.removesuffix("_manifest") for name in data if not catalog.exists(name)]
+    sources = [name for name in data if not isinstance(catalog.get(name), WorkspaceDataset)]
+    missing = [name.removesuffix("_manifest") for name in sources if not catalog.exists(name)]
     if missing:
         raise DataError(
             ", ".join(dict.fromkeys(missing)),
