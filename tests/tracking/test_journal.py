@@ -129,7 +129,7 @@ def test_a_continued_run_is_one_run_in_mlflow(
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
     names = sorted(run.info.run_name.split(" ")[0] for run in runs)
-    assert names == ["initial", "policy_0", "policy_1", "whole"]
+    assert names == ["initial", "policy_0", "policy_1", "test:"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     (parent,) = (run for run in runs if "whole loop" in run.info.run_name)
     assert "continued" in parent.data.tags
