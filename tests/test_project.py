@@ -188,7 +188,7 @@ def test_kedro_viz_shows_layers_and_previews(whole_run, tmp_path):
     save_api_responses_to_fs(str(tmp_path), fsspec.filesystem("file"), is_all_previews_enabled=True)
     graph = json.loads((tmp_path / "api/main").read_text())
     layers = [layer for layer in graph["layers"] if layer not in ("raw", "initial")]
-    assert layers == ["seeding", "iteration_1", "iteration_2", "reporting"]
+    assert layers == ["labelling", "seeding", "iteration_1", "iteration_2", "reporting"]
     nodes = {node["name"]: node["id"] for node in graph["nodes"]}
 
     def preview(name):

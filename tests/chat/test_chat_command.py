@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,10 +51,21 @@ def test_an_unknown_policy_lists_those_that_are_there(environment):
     assert "there are: initial_model, policy_0, policy_1, policy_2" in done.stderr
 
 
+def _heed_ctrl_c() -> None:
+    """Tests that run in the background inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_in_a_terminal_does_not_end_it(environment):
     pexpect = pytest.importorskip("pexpect", reason="needs the extra `dev`")
     child = pexpect.spawn(
-        COMMAND[0], [*COMMAND[1:], "policy_2"], env=environment, cwd=PROJECT, timeout=60, encoding="utf-8"
+        COMMAND[0],
+        [*COMMAND[1:], "policy_2"],
+        env=environment,
+        cwd=PROJECT,
+        timeout=60,
+        encoding="utf-8",
+        preexec_fn=_heed_ctrl_c,
     )
     child.expect("/quit ends")
     child.expect("you> ")

@@ -107,7 +107,11 @@ def test_ctrl_c_cuts_the_answer_and_the_conversation_goes_on(talk, tmp_path):
             answering.clear()
             signal.raise_signal(signal.SIGINT)
 
-    talk(QUESTIONS[0], "1", write=write)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        talk(QUESTIONS[0], "1", write=write)
+    finally:
+        signal.signal(signal.SIGINT, before)
     (pair,) = votes(tmp_path)
     assert (pair["chosen_finish_reason"], pair["rejected_finish_reason"]) == ("length", "length")
     assert max(len(pair[name].split()) for name in ("chosen", "rejected")) < 6
