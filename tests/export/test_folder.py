@@ -24,3 +24,4 @@ def test_both_forms_hold_the_same_weights(smollm: Checkpoint, tmp_path: Path):
         assert torch.equal(exact[name], weight)
         assert torch.equal(rounded[name], weight.bfloat16())
     assert (folder / "README.md").read_text() == "# card"
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1  # another user can read the weights too

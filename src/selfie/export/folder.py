@@ -46,6 +46,8 @@ def write_folder(
     model.config.use_cache = True  # training turns it off
     model.generation_config = _generation_config(tokenizer, stops)
     model.to(dtype).save_pretrained(folder)  # type: ignore[arg-type]
+    for weights in folder.glob("*.safetensors"):  # written for their owner alone, whatever the umask
+        shutil.copymode(folder / "config.json", weights)
     for pattern in TOKENIZER_FILES:
         for source in Path(policy.source).glob(pattern):
             shutil.copyfile(source, folder / source.name)
