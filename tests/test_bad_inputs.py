@@ -21,7 +21,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from pluggy import PluginManager
 
-from bad_inputs import BAD, CONFIGURATION, DATA, MODEL, Place
+from bad_inputs import BAD, CONFIGURATION, DATA, MODEL
 from selfie.app.catalog_checks import check_paths
 from selfie.app.hooks import PreflightHooks
 from selfie.app.preflight import check_inputs, check_parameters
@@ -30,6 +30,7 @@ from selfie.config.pipeline_options import choose_options, current_options
 from selfie.config.reading import read_configuration
 from selfie.errors import UserError
 from selfie.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
+from user_place import Place
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENT = PROJECT / "docs/bad_inputs.md"

@@ -63,26 +63,31 @@ def build_pairs(
     margins = values[:, 0] - values[:, 1]
     weights = margin_weights(torch.from_numpy(margins)).numpy() if weighting == "margin" else np.ones_like(margins)
 
-    def pair(part: range) -> Dataset:
-        here = slice(part.start, part.stop)
-        chosen, rejected = (scored.select(side)[:] for side in rows[here].T)
-        return Dataset.from_dict(
-            {
-                "pair": list(part),
-                **{name: chosen[name] for name in ("iteration", "prompt_id", "prompt", "prompt_ids")},
-                "chosen": chosen["response"],
-                "rejected": rejected["response"],
-                "chosen_ids": chosen["response_ids"],
-                "rejected_ids": rejected["response_ids"],
-                "chosen_reward": values[here, 0],
-                "rejected_reward": values[here, 1],
-                "margin": margins[here],
-                "probability": preference_probability(*torch.from_numpy(values[here]).unbind(dim=1)).numpy(),
-                "weight": weights[here],
-            }
-        )
+    judged = {
+        "chosen_reward": values[:, 0],
+        "rejected_reward": values[:, 1],
+        "margin": margins,
+        "probability": preference_probability(*torch.from_numpy(values).unbind(dim=1)).numpy(),
+        "weight": weights,
+    }
+    return in_shards(shards, lambda part: _table(scored, rows, judged, part), len(rows))
 
-    return in_shards(shards, pair, len(rows))
+
+def _table(scored: Dataset, rows: np.ndarray, judged: dict[str, np.ndarray], part: range) -> Dataset:
+    """The pairs of ``part``: what was said, from ``scored``, and how it was judged."""
+    here = slice(part.start, part.stop)
+    chosen, rejected = (scored.select(side)[:] for side in rows[here].T)
+    return Dataset.from_dict(
+        {
+            "pair": list(part),
+            **{name: chosen[name] for name in ("iteration", "prompt_id", "prompt", "prompt_ids")},
+            "chosen": chosen["response"],
+            "rejected": rejected["response"],
+            "chosen_ids": chosen["response_ids"],
+            "rejected_ids": rejected["response_ids"],
+            **{name: column[here] for name, column in judged.items()},
+        }
+    )
 
 
 def _best_and_worst(
