@@ -1,9 +1,9 @@
 """Kills whole runs of ``conf/synthetic`` again and again, and compares what they leave with uninterrupted ones.
 
-``make chaos`` runs it. A parent imports everything once and forks each attempt, so that a restart costs a second instead
-of the imports' fifteen. Attempts die by a real SIGKILL: some time after they have begun, some moments after a step, a
-shard or a checkpoint has, or inside a save, before its n-th flush to the disk, all spread over the length of an
-uninterrupted run. After each death the next attempt must not compute anything again that is committed on the disk.
+``make chaos`` runs it. A parent imports everything once and forks each attempt, so that a restart costs a second
+instead of the imports' fifteen. Attempts die by a real SIGKILL: some time after they have begun, some moments after a
+step, a shard or a checkpoint has, or inside a save, before its n-th flush to the disk, all spread over the length of
+an uninterrupted run. After each death the next attempt must not compute anything again that is committed on the disk.
 """
 
 import argparse
