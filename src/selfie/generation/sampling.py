@@ -59,13 +59,7 @@ def sample_responses(
         DataError: no prompt fits.
     """
     tokenizer = checkpoint.load_tokenizer()
-    lengths = (len(render(tokenizer, messages)) for messages in prompts["messages"])
-    fitting = np.flatnonzero([length + sampling.max_new_tokens <= max_length for length in lengths])
-    if len(fitting) < len(prompts):
-        left_out = len(prompts) - len(fitting)
-        logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
-    if not len(fitting):
-        raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
+    fitting = _fitting(tokenizer, prompts, max_length - sampling.max_new_tokens)
     opened: list[Engine] = []
     with ExitStack() as stack:
 
@@ -112,6 +106,18 @@ def beside_one_another(parts: dict[str, Dataset]) -> Dataset:
 def sampled_by(responses: Dataset, source: str) -> Dataset:
     """The responses of one of the models."""
     return responses.select(np.flatnonzero(np.array(responses["source"][:]) == source))
+
+
+def _fitting(tokenizer: PreTrainedTokenizerBase, prompts: Dataset, longest: int) -> np.ndarray:
+    """Numbers of the prompts of at most ``longest`` tokens."""
+    lengths = (len(render(tokenizer, messages)) for messages in prompts["messages"])
+    fitting = np.flatnonzero([length <= longest for length in lengths])
+    if len(fitting) < len(prompts):
+        left_out = len(prompts) - len(fitting)
+        logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
+    if not len(fitting):
+        raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
+    return fitting
 
 
 def _unanswered(

@@ -46,9 +46,6 @@ def train(
         The new checkpoint, a folder in ``workspace``, and one record a pair and epoch: ``pair``, ``step``, ``loss``,
         ``margin``, ``detector_margin``, ``flagged``, ``trusted``.
     """
-    extrapolation = 0.0
-    if parameters.detects_noise and iteration > 0:
-        extrapolation = parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
     config = adapters(parameters)
     mixed = trains_mixed(precision, start)
     reuse_memory()
@@ -61,7 +58,7 @@ def train(
             pairs=pairs,
             args=_config(parameters, beta, seed, workspace, mixed),
             parameters=parameters,
-            extrapolation=extrapolation,
+            extrapolation=_extrapolation(parameters, iteration),
             processing_class=start.load_tokenizer(),
             peft_config=config,
         )
@@ -82,6 +79,13 @@ def train(
         start.load_tokenizer().save_pretrained(folder)
     processes.wait_for_everyone()
     return Checkpoint(str(folder)), log
+
+
+def _extrapolation(parameters: TrainingParameters, iteration: int) -> float:
+    """λ of this iteration; 0 where nothing is detected."""
+    if not parameters.detects_noise or iteration == 0:
+        return 0.0
+    return parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
 
 
 def _changes(start: Checkpoint, trained: PreTrainedModel) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -19,6 +19,9 @@ from selfie.pipelines.diagnostics.nodes import (
 ANSWERS = {name: name for name in ("outputs", "baseline_outputs", "annotations")} | {"gold": "params:gold"}
 
 
+LABEL_PLOTS = {name: f"{name}_plot" for name in ("reliability", "margins", "lengths")}
+
+
 def create_baseline() -> Pipeline:
     """The initial model has answers, but no labels."""
     return Pipeline(
@@ -107,13 +110,7 @@ def create_iteration() -> Pipeline:
             ),
             Node(
                 compose_section,
-                inputs={
-                    **ANSWERS,
-                    "examples": "examples",
-                    "reliability": "reliability_plot",
-                    "margins": "margins_plot",
-                    "lengths": "lengths_plot",
-                },
+                inputs={**ANSWERS, "examples": "examples", **LABEL_PLOTS},
                 outputs="section",
                 name="compose_section",
             ),
