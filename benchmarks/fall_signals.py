@@ -1,0 +1,89 @@
+"""Which figure of a policy's answers tells, without an annotator, that it has fallen behind an earlier one of its run?
+
+``python -m benchmarks.fall_signals`` reads the runs that ``make synthetic`` left, and prints a Markdown table.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from datasets import load_from_disk
+from torch import Tensor
+
+from selfie.preference.support import outside_support, response_statistics, support_bounds
+from selfie.reporting.tables import markdown_table
+
+FALLEN = 3.0  # points of win rate below the best earlier policy of the run: beyond what 200 prompts leave to chance
+PERCENTILE = 1.0
+SIGNALS = {
+    "outside": "share of answers outside the initial model's support",
+    "repeated": "repeated token pairs",
+    "length": "mean length",
+    "log_prob": "mean log π_init of a token",
+    "distinct_2": "distinct word pairs",
+    "kl_from_initial": "KL from the initial model",
+    "perplexity_ratio": "perplexity ratio",
+}
+
+
+@click.command()
+def main() -> None:
+    """Prints, for each signal, how often it is higher in a fallen policy than in one at its run's best so far."""
+    data = Path(os.environ.get("SELFIE_DATA", "data"))
+    runs = sorted((data / "08_reporting" / "synthetic" / "runs").glob("*_*.json"))
+    records = [record for run in runs for record in _records(data, json.loads(run.read_text()))]
+    fallen = [record for record in records if record["drop"] > FALLEN]
+    best = [record for record in records if record["drop"] <= 0]
+    methods = ", ".join(sorted({record["method"] for record in fallen}))
+    click.echo(f"{len(records)} policies, {len(fallen)} fallen ({methods}), {len(best)} at their run's best so far\n")
+    rows = [
+        [title, f"{_higher([r[name] for r in fallen], [r[name] for r in best]):.2f}"] for name, title in SIGNALS.items()
+    ]
+    click.echo(markdown_table(["signal", "higher in the fallen one"], rows))
+
+
+def _records(data: Path, run: dict) -> list[dict]:
+    """One record for each policy of an iteration: its signals relative to the initial model, and its ``drop``."""
+    experiment = f"synthetic_{run['seed']}_{run['method']}"
+    initial = _statistics(data, experiment, "initial")
+    bounds = support_bounds(initial, PERCENTILE)
+    policies = run["summary"]["iterations"][1:]
+    records = []
+    for number, policy in enumerate(policies[1:], start=1):
+        answers = _statistics(data, experiment, f"iteration_{number}")
+        length, repeated, log_prob = (answers.mean(dim=0) - initial.mean(dim=0)).tolist()
+        records.append(
+            {
+                **{name: policy[name] for name in ("kl_from_initial", "perplexity_ratio")},
+                "distinct_2": (policy["distinct_2"] or 0.0) / run["summary"]["iterations"][0]["distinct_2"],
+                "outside": outside_support(answers, bounds).double().mean().item(),
+                "length": length,
+                "repeated": repeated,
+                "log_prob": log_prob,
+                "drop": max(earlier["win_rate"] for earlier in policies[:number]) - policy["win_rate"],
+                "method": run["method"],
+            }
+        )
+    return records
+
+
+def _statistics(data: Path, experiment: str, namespace: str) -> Tensor:
+    """Of a policy's answers to the evaluation prompts, as the support guard computes them."""
+    answers = json.loads((data / "07_model_output" / experiment / namespace / "model_outputs.json").read_text())
+    scores = load_from_disk(str(data / "04_feature" / experiment / namespace / "answer_scores"))
+    log_probs = torch.tensor(scores["log_prob"][:], dtype=torch.float64)
+    return response_statistics([answer["response_ids"] for answer in answers], log_probs)
+
+
+def _higher(fallen: Iterable[float], best: Iterable[float]) -> float:
+    """P(a fallen policy's value > another's), ties half: the area under the ROC curve."""
+    difference = np.subtract.outer(np.array(list(fallen)), np.array(list(best)))
+    return float((difference > 0).mean() + (difference == 0).mean() / 2)
+
+
+if __name__ == "__main__":
+    main()
