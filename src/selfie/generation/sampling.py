@@ -59,13 +59,7 @@ def sample_responses(
         DataError: no prompt fits.
     """
     tokenizer = checkpoint.load_tokenizer()
-    lengths = (len(render(tokenizer, messages)) for messages in prompts["messages"])
-    fitting = np.flatnonzero([length + sampling.max_new_tokens <= max_length for length in lengths])
-    if len(fitting) < len(prompts):
-        left_out = len(prompts) - len(fitting)
-        logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
-    if not len(fitting):
-        raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
+    fitting = fitting_prompts(tokenizer, prompts, max_length - sampling.max_new_tokens)
     opened: list[Engine] = []
     with ExitStack() as stack:
 
@@ -86,6 +80,21 @@ def sample_responses(
             return Dataset.from_list(rows)
 
         return in_shards(shards, draw, samples * len(fitting))
+
+
+def fitting_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Dataset, longest: int) -> np.ndarray:
+    """Positions of the prompts of at most ``longest`` tokens; the others are counted in the log.
+
+    Raises:
+        DataError: no prompt fits.
+    """
+    fitting = np.flatnonzero([len(render(tokenizer, messages)) <= longest for messages in prompts["messages"]])
+    if len(fitting) < len(prompts):
+        left_out = len(prompts) - len(fitting)
+        logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
+    if not len(fitting):
+        raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
+    return fitting
 
 
 def beside_one_another(parts: dict[str, Dataset]) -> Dataset:
