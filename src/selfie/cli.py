@@ -78,7 +78,7 @@ def _labels(env: str | None, params: dict[str, Any], conf_source: str | None) ->
         context = session.load_context()
         merged = merge_labels(context.catalog, context.params["seed"])
         Console().print(labels_table(merged))
-        for line in labels_summary(merged, context.catalog):
+        for line in labels_summary(merged, context.catalog, context.project_path):
             click.echo(line)
 
 

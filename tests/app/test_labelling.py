@@ -93,9 +93,11 @@ def test_labels_are_merged_and_shown(tmp_path: Path):
     written = {file.stem: file.read_text().splitlines() for file in (tmp_path / "labels/merged").glob("[!.]*")}
     assert {name: len(lines) for name, lines in written.items()} == {"preferences": 1, "ties": 1, "disagreements": 1}
     assert json.loads(written["preferences"][0])["chosen"] == "So."
-    lines = labels_summary(merged, catalog(tmp_path))
+    lines = labels_summary(merged, catalog(tmp_path), tmp_path)
     assert lines[0].startswith("ana and ben: 2 pairs in common, 50% alike, Cohen's κ 0.00 [")
-    assert lines[1] == f"1 preferences: {tmp_path}/labels/merged/preferences.jsonl"
+    assert lines[1] == "1 preferences: labels/merged/preferences.jsonl"
+    elsewhere = labels_summary(merged, catalog(tmp_path), tmp_path / "project")
+    assert elsewhere[1] == f"1 preferences: {tmp_path}/labels/merged/preferences.jsonl"
     assert "labelled in two ways" in lines[-1]
     console = Console(width=100, record=True)
     console.print(labels_table(merged))

@@ -93,8 +93,14 @@ def labels_table(merged: Merged) -> Table:
     return table
 
 
-def labels_summary(merged: Merged, catalog: Any) -> list[str]:
-    """How far annotators agree, what was written where, and what is left to decide."""
+def labels_summary(merged: Merged, catalog: Any, project: Path) -> list[str]:
+    """How far annotators agree, what was written where, and what is left to decide.
+
+    Args:
+        merged: the labels.
+        catalog: where they were written.
+        project: the project's folder; paths in it are shown from there.
+    """
     lines = []
     for row in merged.agreement:
         one, other = row["annotators"]
@@ -108,7 +114,9 @@ def labels_summary(merged: Merged, catalog: Any) -> list[str]:
         ("ties", merged.ties),
         ("disagreements", merged.disagreements),
     ):
-        lines.append(f"{len(rows)} {name}: {catalog.get(f'labelled_{name}')._describe()['filepath']}")
+        path = Path(catalog.get(f"labelled_{name}")._describe()["filepath"])
+        shown = path.relative_to(project) if path.is_relative_to(project) else path
+        lines.append(f"{len(rows)} {name}: {shown}")
     if merged.disagreements:
         lines.append(
             "Pairs that were labelled in two ways are in no other file. Undo one of the labels in its page, or add "
