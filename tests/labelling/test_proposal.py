@@ -97,7 +97,7 @@ def test_disputed_pairs_come_first_where_the_judges_are_surest(finished: Path):
     """Of all 80 prompts, from what the policy's scores give: first those that the two judges label differently."""
     from datasets import load_from_disk
 
-    run("propose_labels", labelling={"budget": 70, "selection": "disagreement", "policy": "policy_1"})
+    run("propose_labels", labelling={"budget": 70, "selection": "disagreement", "policy": "policy_0"})
     scored = load_from_disk(str(finished / "04_feature/test/labelling/scored_responses")).to_list()
     margins = {}
     for first, second in zip(scored[::2], scored[1::2], strict=True):
