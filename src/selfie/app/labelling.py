@@ -1,5 +1,6 @@
 """``selfie label`` and ``selfie labels``: from the catalog's pairs to the annotators' files and to preferences."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pandas as pd
 from rich.table import Table
 
 from selfie.app.catalog_checks import check_paths, check_written
+from selfie.data.label_formats import EXPORTS
 from selfie.datasets import PairDataset, PreferenceDataset
 from selfie.errors import ConfigurationError, DataError
+from selfie.errors.disk_and_memory import storage_error
 from selfie.labelling.label_file import LabelFile, label_files, read_labels
 from selfie.labelling.merging import Merged, merge
 from selfie.labelling.server import LabelServer
@@ -81,6 +84,32 @@ def merge_labels(catalog: Any, seed: int) -> Merged:
     catalog.save("labelled_ties", pd.DataFrame(merged.ties))
     catalog.save("labelled_disagreements", pd.DataFrame(merged.disagreements))
     return merged
+
+
+def export_labels(merged: Merged, form: str, file: Path) -> str:
+    """Writes the preferences as JSON lines of another tool's format, and says so.
+
+    Raises:
+        ConfigurationError: the file is there already.
+        DataError: there is no preference, or one that the format can't say; nothing is written.
+        StorageError: it can't be written.
+    """
+    if not merged.preferences:
+        raise DataError("--export", "no pair has a preference yet", "label some with `selfie label`")
+    lines = []
+    for row, preference in enumerate(merged.preferences, start=1):
+        try:
+            lines.append(f"{json.dumps(EXPORTS[form](preference), ensure_ascii=False)}\n")
+        except ValueError as error:
+            raise DataError(f"preferences.jsonl, row {row}", *error.args) from error
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.writelines(lines)
+    except FileExistsError as error:
+        raise ConfigurationError(f"--export {file}", "there is a file already", "name another, or remove it") from error
+    except OSError as error:
+        raise storage_error(error) from error
+    return f"{len(lines)} preferences as {form}: {file}"
 
 
 def labels_table(merged: Merged) -> Table:
