@@ -1,136 +1,136 @@
 """One run for each rule, budget and seed: pairs are proposed, the gold annotator labels them, policy 0 is trained.
 
-All of it by the project's own pipelines and commands in the synthetic language. ``uncertain`` needs a policy, so half
-of its budget is labelled at random first, as a user would have to.
+All of it by the project's own pipelines and commands in the synthetic language. A rule that looks at what a policy says
+needs one, so half of its budget is labelled at random first, as a user would have to. The other half are then answers
+of policy 0, whatever the rule; ``random_twice`` shows what that alone is worth.
 """
 
 import json
 import shutil
 import tempfile
-from collections import defaultdict
+import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import yaml
 
+from benchmarks.runs_over_seeds import Record, fingerprint, run_over_seeds, run_pipeline
 from selfie.app.labelling import merge_labels
 from selfie.config.gold import GoldParameters
 from selfie.config.labelling import INITIAL_MODEL
-from selfie.evaluation.win_rate import mean_interval
 from selfie.judges.gold import gold_scorer
 from selfie.labelling.label_file import LabelFile
 from selfie.labelling.session import LabellingSession
 from selfie.models.chat_template import as_text
-from selfie.reporting.tables import markdown_table
 from selfie.storage.commit import commit_text, is_committed
 
 ENV = "synthetic"
-RESAMPLES = 9999
 LABELLED = "${globals:data}/01_raw/labels/${runtime_params:experiment}/merged/preferences.jsonl"
-Record = dict[str, Any]
+POLICY = "policy_0"
+RULES = {  # the rounds of labels: who chooses the pairs, and who gives the answers
+    "random": [("random", INITIAL_MODEL)],
+    "diverse": [("diverse", INITIAL_MODEL)],
+    "random_twice": [("random", INITIAL_MODEL), ("random", POLICY)],
+    "uncertain": [("random", INITIAL_MODEL), ("uncertain", POLICY)],
+    "disagreement": [("random", INITIAL_MODEL), ("disagreement", POLICY)],
+}
 
 
 def run_study(
-    project: Path, data: Path, seeds: Sequence[int], budgets: Sequence[int], selections: Sequence[str], env: str = ENV
+    project: Path,
+    data: Path,
+    seeds: Sequence[int],
+    budgets: Sequence[int],
+    rules: Sequence[str],
+    workers: int,
+    env: str = ENV,
 ) -> list[Record]:
-    """Runs what is missing; one record a run: ``selection``, ``budget``, ``seed``, ``win_rate``, ``labels``, ``ties``.
+    """Runs what is missing, seeds in parallel; one record a run.
+
+    A record has ``rule``, ``budget``, ``seed``, ``win_rate`` of policy 0 in percent, ``labels``, ``ties``, ``seconds``.
 
     Args:
         project: the project's folder.
         data: where runs write: what ``SELFIE_DATA`` says.
         seeds: of language, initial model and every run.
         budgets: pairs to label.
-        selections: values of ``labelling.selection``.
+        rules: names in ``RULES``.
+        workers: processes.
         env: the environment in ``conf/``.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        conf = _conf_with_labels(project, Path(folder), env)
+        run_seed = partial(_run_seed, project, data, conf, env, budgets=list(budgets), rules=list(rules))
+        return run_over_seeds(project, env, run_seed, seeds, workers)
+
+
+def _run_seed(
+    project: Path, data: Path, conf: Path, env: str, seed: int, budgets: list[int], rules: list[str]
+) -> list[Record]:
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(project)
+    folder = data / "08_reporting/label_selection/runs"
+    folder.mkdir(parents=True, exist_ok=True)
     records = []
-    with tempfile.TemporaryDirectory() as folder:
-        conf = _conf_with_labels(project, Path(folder), env)
-        for seed in seeds:
-            for budget in budgets:
-                for selection in selections:
-                    target = data / "08_reporting/label_selection/runs" / f"{selection}_{budget}_{seed}.json"
-                    if not is_committed(target):
-                        record = _run(project, data, conf, env, selection, budget, seed)
-                        commit_text(target, json.dumps(record, indent=1))
-                    records.append(json.loads(target.read_text()))
+    for budget in budgets:
+        for rule in rules:
+            name = f"{rule}_{budget}_{seed}"
+            target = folder / f"{name}.json"
+            rounds = {"rounds": RULES[rule], "budget": budget}
+            current = f"{fingerprint(project, env, seed=seed)} {json.dumps(rounds)}"
+            record = json.loads(target.read_text()) if is_committed(target) else {}
+            if record.get("fingerprint") != current:
+                began = time.monotonic()
+                with (folder / f"{name}.log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+                    result = _run(project, data, conf, env, f"labels_{name}", RULES[rule], budget, seed)
+                record = {"rule": rule, "budget": budget, "seed": seed, "fingerprint": current, **result}
+                record["seconds"] = time.monotonic() - began
+                commit_text(target, json.dumps(record, indent=1))
+                said = f"{rule}, budget {budget}, seed {seed}: {record['win_rate']:.1f}% in {record['seconds']:.0f} s"
+                print(said, flush=True)
+            records.append(record)
     return records
 
 
-def collect(records: Sequence[Record]) -> list[Record]:
-    """A row for each rule and budget: win rates over the seeds, their mean and 95% interval, and above ``random``'s."""
-    by_rule: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for record in records:
-        by_rule[record["selection"], record["budget"]].append(record)
-    rows = []
-    for (selection, budget), runs in by_rule.items():
-        wins = {run["seed"]: run["win_rate"] for run in runs}
-        baseline = {run["seed"]: run["win_rate"] for run in by_rule.get(("random", budget), [])}
-        above = [wins[seed] - baseline[seed] for seed in wins.keys() & baseline.keys()]
-        row = {
-            "selection": selection,
-            "budget": budget,
-            "win_rate": list(wins.values()),
-            **_interval("", wins.values()),
-        }
-        row |= _interval("above_random_", above) if selection != "random" else {}
-        rows.append({**row, "labels": mean(run["labels"] for run in runs), "ties": mean(run["ties"] for run in runs)})
-    return rows
-
-
-def markdown(results: Sequence[Record]) -> str:
-    """The table for a page."""
-    header = ["selection", "budget", "win rate % [95%]", "worst seed", "above random [95%]", "labels", "ties"]
-    cells = []
-    for row in results:
-        low, high = row["ci"]
-        above = "–"
-        if row.get("above_random_mean") is not None:
-            above = (
-                f"{row['above_random_mean']:+.1f} [{row['above_random_ci'][0]:+.1f}, {row['above_random_ci'][1]:+.1f}]"
-            )
-        figures = [f"{row['mean']:.1f} [{low:.1f}, {high:.1f}]", f"{min(row['win_rate']):.1f}", above]
-        cells.append([row["selection"], str(row["budget"]), *figures, f"{row['labels']:.0f}", f"{row['ties']:.0f}"])
-    return markdown_table(header, cells)
-
-
-def _interval(prefix: str, values: Any) -> Record:
-    known = list(values)
-    if not known:
-        return {f"{prefix}mean": None, f"{prefix}ci": None}
-    return {f"{prefix}mean": mean(known), f"{prefix}ci": list(mean_interval(known, RESAMPLES, seed=0))}
-
-
-def _run(project: Path, data: Path, conf: Path, env: str, selection: str, budget: int, seed: int) -> Record:
-    experiment = f"labels_{selection}_{budget}_{seed}"
-    rounds = [(selection, INITIAL_MODEL, budget)]
-    if selection == "uncertain":
-        rounds = [("random", INITIAL_MODEL, budget // 2), (selection, "policy_0", budget - budget // 2)]
-    common = {"experiment": experiment, "seed": seed}
-    for rule, policy, share in rounds:
-        labelling = {"selection": rule, "policy": policy, "budget": share}
-        _session(project, env, None, "propose_labels", **common, labelling=labelling)
-        counts = _label(project, env, **common)
-        _session(project, env, conf, "loop", **common, iterations=0, seed_pairs=budget)
+def _run(
+    project: Path,
+    data: Path,
+    conf: Path,
+    env: str,
+    experiment: str,
+    rounds: list[tuple[str, str]],
+    budget: int,
+    seed: int,
+) -> Record:
+    """Labels the budget in equal rounds; each trains policy 0 anew, from all labels until then."""
+    # Labels of a run that was cut short would be asked for again, beyond the budget: it begins anew.
+    shutil.rmtree(data / "01_raw/labels" / experiment, ignore_errors=True)
+    last = len(rounds) - 1
+    for number, (selection, policy) in enumerate(rounds):
+        share = budget * (number + 1) // len(rounds) - budget * number // len(rounds)
+        labelling = {"selection": selection, "policy": policy, "budget": share}
+        run_pipeline(project, env, "propose_labels", experiment, seed=seed, labelling=labelling)
+        counts = _label(project, env, experiment, seed)
+        outputs = None if number == last else [POLICY]
+        trained = {"iterations": 0, "seed_pairs": budget}
+        run_pipeline(project, env, "loop", experiment, conf, outputs, seed=seed, **trained)
     summary = json.loads((data / "08_reporting" / experiment / "summary.json").read_text())
-    win_rate = summary["iterations"][-1]["win_rate"]
-    print(f"{selection}, budget {budget}, seed {seed}: {win_rate:.1f}%", flush=True)
-    return {"selection": selection, "budget": budget, "seed": seed, "win_rate": win_rate, **counts}
+    return {"win_rate": summary["iterations"][-1]["win_rate"], **counts}
 
 
-def _label(project: Path, env: str, **parameters: Any) -> dict[str, int]:
+def _label(project: Path, env: str, experiment: str, seed: int) -> dict[str, int]:
     """The gold annotator answers for the human: as through the page, and merged as by ``selfie labels``."""
     from kedro.framework.session import KedroSession
 
+    parameters = {"experiment": experiment, "seed": seed}
     session: Any = KedroSession.create(project, env=env, runtime_params=parameters)
     with session:
         context = session.load_context()
-        catalog, seed = context.catalog, context.params["seed"]
+        catalog = context.catalog
         scorer = gold_scorer(GoldParameters.model_validate(context.params["gold"]))
     rows, _ = catalog.get("pairs_to_label").inspect()
     file = LabelFile(catalog.load("labels"), "gold")
@@ -141,17 +141,6 @@ def _label(project: Path, env: str, **parameters: Any) -> dict[str, int]:
     page.close()
     merged = merge_labels(catalog, seed)
     return {"labels": len(merged.preferences), "ties": len(merged.ties)}
-
-
-def _session(project: Path, env: str, conf: Path | None, pipeline: str, **parameters: Any) -> None:
-    from kedro.framework.session import KedroSession
-
-    from selfie.app.runner import ContinuingRunner
-
-    source = str(conf) if conf else None
-    session: Any = KedroSession.create(project, env=env, conf_source=source, runtime_params=parameters)
-    with session:
-        session.run(pipeline_names=[pipeline], runner=ContinuingRunner())
 
 
 def _conf_with_labels(project: Path, folder: Path, env: str) -> Path:

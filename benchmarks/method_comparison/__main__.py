@@ -8,6 +8,7 @@ import click
 
 from benchmarks.method_comparison.results import collect, figure, markdown, table
 from benchmarks.method_comparison.study import run_study
+from benchmarks.runs_over_seeds import seed_numbers
 from selfie.reporting.tables import print_table
 from selfie.storage.commit import commit_text
 
@@ -22,21 +23,13 @@ def main(seeds: str, methods: str, workers: int) -> None:
     """Runs every method on the synthetic task with every seed, and writes table, plots and page."""
     project, data = Path.cwd(), Path(os.environ.get("SELFIE_DATA", "data"))
     names = methods.split(",")
-    records = run_study(project, data, _numbers(seeds), names, workers)
+    records = run_study(project, data, seed_numbers(seeds), names, workers)
     results = collect(records, names)
     folder = data / "08_reporting" / "synthetic"
     commit_text(folder / "results.json", json.dumps(results, indent=1))
     commit_text(folder / "results.md", markdown(results))
     commit_text(folder / "results.html", figure(results).to_html())
     print_table(table(results))
-
-
-def _numbers(text: str) -> list[int]:
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The project's commands: ``kedro run`` that goes on where it stopped, ``status``, ``label``, ``labels``, ``chat``."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -71,15 +72,17 @@ def _label(env: str | None, params: dict[str, Any], conf_source: str | None, ann
         serve(server, click.echo)
 
 
-def _labels(env: str | None, params: dict[str, Any], conf_source: str | None) -> None:
-    from selfie.app.labelling import labels_summary, labels_table, merge_labels
+def _labels(env: str | None, params: dict[str, Any], conf_source: str | None, export: tuple[str, Path] | None) -> None:
+    from selfie.app.labelling import export_labels, labels_summary, labels_table, merge_labels
 
     with settings.SESSION_CLASS.create(env=env, runtime_params=params, conf_source=conf_source) as session:
         context = session.load_context()
         merged = merge_labels(context.catalog, context.params["seed"])
         Console().print(labels_table(merged))
-        for line in labels_summary(merged, context.catalog):
+        for line in labels_summary(merged, context.catalog, context.project_path):
             click.echo(line)
+        if export:
+            click.echo(export_labels(merged, *export))
 
 
 CONFIGURED = [option for option in kedro_run.params if option.name in ("env", "params", "conf_source")]
@@ -95,7 +98,16 @@ label = click.Command(
 )
 labels = click.Command(
     "labels",
-    params=CONFIGURED,
+    params=[
+        *CONFIGURED,
+        click.Option(
+            ["--export"],
+            type=(click.Choice(("trl", "hh")), click.Path(path_type=Path)),
+            default=None,
+            metavar="trl|hh FILE",
+            help="Write the preferences as JSON lines for TRL, or like Anthropic's HH-RLHF, to a new file.",
+        ),
+    ],
     callback=_labels,
     help="Merge all annotators' labels into preferences, and show how far they agree.",
 )

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from selfie.config.labelling import BY_POLICY
 from selfie.config.pipeline_options import PipelineOptions, current_options
 from selfie.pipelines import (
     diagnostics,
@@ -77,8 +78,8 @@ def create_label_proposal(options: PipelineOptions, prepared: Pipeline) -> Pipel
 
     The synthetic task's preparation makes prompts, which are taken then.
     """
-    base = labelling.create_pipeline(options.labels_by_margin)
-    if options.labels_by_margin:
+    base = labelling.create_pipeline(options.label_selection)
+    if options.label_selection in BY_POLICY:
         base += judging.create_pipeline(None).only_nodes("measure_precision", "score_responses")
     prompts = "prompts" if "prompts" in prepared.outputs() else "seed_prompts"
     brought = {"seed_prompts": prompts, "labels": "labels", "previous_policy": options.labelled_policy}

@@ -8,8 +8,9 @@ import pytest
 from kedro.io import DataCatalog
 from rich.console import Console
 
-from selfie.app.labelling import labels_summary, labels_table, merge_labels, open_server
-from selfie.errors import ConfigurationError, DataError
+from selfie.app.labelling import export_labels, labels_summary, labels_table, merge_labels, open_server
+from selfie.datasets import PreferenceDataset
+from selfie.errors import ConfigurationError, DataError, StorageError
 from selfie.labelling.label_file import LabelFile
 from selfie.labelling.session import LabellingSession
 
@@ -93,12 +94,42 @@ def test_labels_are_merged_and_shown(tmp_path: Path):
     written = {file.stem: file.read_text().splitlines() for file in (tmp_path / "labels/merged").glob("[!.]*")}
     assert {name: len(lines) for name, lines in written.items()} == {"preferences": 1, "ties": 1, "disagreements": 1}
     assert json.loads(written["preferences"][0])["chosen"] == "So."
-    lines = labels_summary(merged, catalog(tmp_path))
+    lines = labels_summary(merged, catalog(tmp_path), tmp_path)
     assert lines[0].startswith("ana and ben: 2 pairs in common, 50% alike, Cohen's κ 0.00 [")
-    assert lines[1] == f"1 preferences: {tmp_path}/labels/merged/preferences.jsonl"
+    assert lines[1] == "1 preferences: labels/merged/preferences.jsonl"
+    elsewhere = labels_summary(merged, catalog(tmp_path), tmp_path / "project")
+    assert elsewhere[1] == f"1 preferences: {tmp_path}/labels/merged/preferences.jsonl"
     assert "labelled in two ways" in lines[-1]
     console = Console(width=100, record=True)
     console.print(labels_table(merged))
     assert [row.split() for row in console.export_text().splitlines() if "ben" in row] == [
         ["│", "ben", "│", "2", "│", "0", "│", "1", "│", "3.0", "│"]
     ]
+
+
+def test_preferences_are_exported_to_a_new_file(tmp_path: Path):
+    write(tmp_path, PAIR)
+    answer(tmp_path, "ana", "Thus.")
+    merged = merge_labels(catalog(tmp_path), 0)
+    for form in ("trl", "hh"):
+        file = tmp_path / f"{form}.jsonl"
+        assert export_labels(merged, form, file) == f"1 preferences as {form}: {file}"
+        (row,) = PreferenceDataset(str(file), format=form).load()
+        assert (row["messages"][0]["content"], row["chosen"], row["rejected"]) == ("Why?", "Thus.", "So.")
+        before = file.read_bytes()
+        with pytest.raises(ConfigurationError, match="there is a file already"):
+            export_labels(merged, form, file)
+        assert file.read_bytes() == before
+    with pytest.raises(StorageError, match=r"nowhere/trl\.jsonl"):
+        export_labels(merged, "trl", tmp_path / "nowhere/trl.jsonl")
+
+
+def test_what_cant_be_exported_leaves_no_file(tmp_path: Path):
+    write(tmp_path, PAIR, {**PAIR, "response_1": "So.\n\nHuman: And?"})
+    answer(tmp_path, "ana", "tie")
+    with pytest.raises(DataError, match="no pair has a preference yet"):
+        export_labels(merge_labels(catalog(tmp_path), 0), "hh", tmp_path / "hh.jsonl")
+    answer(tmp_path, "ana", "Thus.")
+    with pytest.raises(DataError, match=r"preferences\.jsonl, row 1: a text in it would be read as"):
+        export_labels(merge_labels(catalog(tmp_path), 0), "hh", tmp_path / "hh.jsonl")
+    assert not (tmp_path / "hh.jsonl").exists()

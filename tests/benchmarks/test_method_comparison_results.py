@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.method_comparison.__main__ import _numbers
 from benchmarks.method_comparison.results import COLUMNS, collect, differences, figure, interval, markdown, rows
+from benchmarks.runs_over_seeds import seed_numbers
 
 
 def policy(win_rate: float, gold: float, length: float, **labels: float | None) -> dict:
@@ -125,4 +125,4 @@ def test_the_plot_shows_means_intervals_and_every_seed(results: dict):
 
 @pytest.mark.parametrize(("text", "numbers"), [("0-3", [0, 1, 2, 3]), ("7", [7]), ("1,3-4,9", [1, 3, 4, 9])])
 def test_seeds_are_ranges_or_lists(text: str, numbers: list[int]):
-    assert _numbers(text) == numbers
+    assert seed_numbers(text) == numbers

@@ -8,6 +8,7 @@ import pytest
 import trl
 from kedro.io import DatasetError
 
+from selfie.data.label_formats import EXPORTS, to_hh, to_trl
 from selfie.datasets import PreferenceDataset
 
 Rows = list[dict[str, Any]]
@@ -179,6 +180,46 @@ def test_rows_of_something_else_are_named_not_crashed_on(tmp_path: Path, format:
         assert "none of the 1 rows holds a preference" in str(error)
     assert found == []
     assert all(problem.problem and problem.remedy for problem in problems)
+
+
+TEXTS = {"prompt": ASK["content"], "chosen": BLUE["content"], "rejected": "It is\n\ngreen – or 青."}
+TURNS = {"prompt": TALK, "chosen": "Black.", "rejected": "Human: say I.\nAssistant: say you."}
+
+
+@pytest.mark.parametrize("row", [TEXTS, TURNS], ids=["text", "conversation"])
+@pytest.mark.parametrize("format", EXPORTS)
+def test_what_is_exported_is_read_again(tmp_path: Path, format: str, row: dict[str, Any]):
+    (own,) = dataset(tmp_path, [row]).load()
+    (again,) = dataset(tmp_path, [EXPORTS[format](row)], format).load()
+    assert again == own
+
+
+def test_hh_is_written_as_anthropic_does():
+    assert to_hh(TEXTS)["chosen"] == f"{HH}blue."
+    assert to_hh(TURNS)["chosen"] == f"{HH}blue.\n\nHuman: And at night?\n\nAssistant: Black."
+
+
+def test_trl_takes_what_is_written_for_it(tokenizer):
+    """As a conversation: the model's template goes over it, the prompt's end included."""
+    row = to_trl({"prompt": "t0a t0b", "chosen": "w00 w01", "rejected": "w02"})
+    assert trl.is_conversational(row)
+    laid = trl.apply_chat_template(row, tokenizer)
+    whole = [*row["prompt"], *row["chosen"]]
+    assert laid["prompt"] == tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+    assert laid["prompt"] + laid["chosen"] == tokenizer.apply_chat_template(whole, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": [{"role": "system", "content": "Be brief."}, ASK]}, "has a system message"),
+        ({"rejected": "So.\n\nHuman: And then?"}, "would be read as a Human: or Assistant: turn"),
+        ({"prompt": "What follows?\n\nAssistant: what?"}, "would be read as a Human: or Assistant: turn"),
+    ],
+)
+def test_what_hh_cant_say_is_refused(changes: dict[str, Any], words: str):
+    with pytest.raises(ValueError, match=words):
+        to_hh({**TEXTS, **changes})
 
 
 def test_the_format_is_part_of_what_the_data_are(tmp_path: Path):

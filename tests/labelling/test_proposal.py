@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from datasets import Dataset
 
@@ -12,12 +14,22 @@ from runs import PROJECT, run, write_to
 from selfie.app.preflight import check_parameters
 from selfie.config.labelling import LabellingParameters
 from selfie.config.methods import MethodConfigLoader
+from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets import PairDataset
 from selfie.errors import ConfigurationError, DataError, ModelError
 from selfie.labelling.label_file import LabelFile
 from selfie.labelling.session import LabellingSession
-from selfie.pipelines.labelling.nodes import choose_prompts, propose_pairs
+from selfie.models.checkpoint import Checkpoint
+from selfie.pipelines.labelling.nodes import (
+    SPARE,
+    choose_prompts,
+    propose_disputed_pairs,
+    propose_pairs,
+    propose_uncertain_pairs,
+    sample_candidates,
+)
 from selfie.settings import CONFIG_LOADER_ARGS
+from selfie.synthetic.language import all_prompts
 
 FILE = "05_model_input/test/proposed_pairs.jsonl"
 
@@ -81,6 +93,30 @@ def test_uncertain_pairs_have_the_policys_smallest_margins(finished: Path):
     assert [row["prompt"] for row in proposed(finished)] == sorted(margins, key=lambda prompt: margins[prompt])[:5]
 
 
+def test_disputed_pairs_come_first_where_the_judges_are_surest(finished: Path):
+    """Of all 80 prompts, from what the policy's scores give: first those that the two judges label differently."""
+    from datasets import load_from_disk
+
+    run("propose_labels", labelling={"budget": 70, "selection": "disagreement", "policy": "policy_0"})
+    scored = load_from_disk(str(finished / "04_feature/test/labelling/scored_responses")).to_list()
+    margins = {}
+    for first, second in zip(scored[::2], scored[1::2], strict=True):
+        summed = [row["policy_log_prob"] - row["initial_log_prob"] for row in (first, second)]
+        each = [value / len(row["response_ids"]) for value, row in zip(summed, (first, second), strict=True)]
+        if first["response"] != second["response"]:
+            margins[first["prompt"]] = (summed[0] - summed[1], each[0] - each[1])
+    sizes = [np.sqrt(np.mean(np.square(judge))) for judge in zip(*margins.values(), strict=True)]
+    sure = {prompt: min(abs(np.array(pair) / sizes)) for prompt, pair in margins.items()}
+    opposite = {prompt for prompt, (summed, each) in margins.items() if summed * each < 0}
+    rows = [row["prompt"] for row in proposed(finished)]
+    assert len(opposite) > 2
+    assert rows[: len(opposite)] == sorted(opposite, key=lambda prompt: -sure[prompt])
+    assert (
+        rows[len(opposite) :]
+        == sorted(margins.keys() - opposite, key=lambda prompt: sure[prompt])[: 70 - len(opposite)]
+    )
+
+
 def test_a_policy_that_is_not_there_or_half_there_is_named_first(finished: Path):
     before = (finished / FILE).read_bytes() if (finished / FILE).exists() else None
     with pytest.raises(ModelError, match=r"policy_7: this policy is not there, or not complete\n.*labelling\.policy"):
@@ -93,20 +129,82 @@ def test_a_policy_that_is_not_there_or_half_there_is_named_first(finished: Path)
     assert ((finished / FILE).read_bytes() if before is not None else None) == before
 
 
-def test_uncertainty_needs_a_trained_policy():
+@pytest.mark.parametrize("selection", ["uncertain", "disagreement"])
+def test_what_a_policy_says_needs_a_trained_one(selection: str):
     parameters = MethodConfigLoader(str(PROJECT / "conf"), env="test", **CONFIG_LOADER_ARGS)["parameters"]
     with pytest.raises(ConfigurationError, match=r"parameter labelling.*needs a trained policy.*policy_0"):
-        check_parameters(parameters, {"labelling": {"selection": "uncertain"}})
+        check_parameters(parameters, {"labelling": {"selection": selection}})
 
 
-def rows(*responses: str) -> Dataset:
-    """One prompt's."""
-    row = {"prompt_id": "a", "messages": [{"role": "user", "content": "Why?"}], "finish_reason": "stop"}
-    return Dataset.from_list([{**row, "response": response} for response in responses])
+def rows(*responses: str, cut: str = "", **columns: list[Any]) -> Dataset:
+    """One prompt's; ``cut`` names those that the token limit cut."""
+    row = {"prompt_id": "a", "messages": [{"role": "user", "content": "Why?"}]}
+    every = [{**row, "response": said, "finish_reason": "length" if said in cut else "stop"} for said in responses]
+    return Dataset.from_list([{**row, **{n: v[k] for n, v in columns.items()}} for k, row in enumerate(every)])
+
+
+def proposal(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(table["response_1"], table["response_2"], strict=True))
 
 
 def test_responses_that_nobody_can_label_are_left_out():
-    (row,) = propose_pairs(rows("", "So.", " So.", "\x1b[2J", "Thus."), 5).to_dict("records")
+    (row,) = propose_pairs(rows("", "So.", " So.", "\x1b[2J", "Thus."), 5, True).to_dict("records")
     assert (row["prompt"], row["response_1"], row["response_2"]) == ("Why?", "So.", "Thus.")
     with pytest.raises(DataError, match="no prompt has two different responses"):
-        propose_pairs(rows("So.", "", "So. "), 5)
+        propose_pairs(rows("So.", "", "So. "), 5, True)
+
+
+SCORED = {"policy_log_prob": [-1.0, -2.0, -6.0], "initial_log_prob": [-4.0, -4.0, -7.0]}  # r/β: 3, 2, 1
+LENGTHS = {"response_ids": [[1, 1, 1], [1], [1, 1]]}  # a token: 1, 2, 1/2
+
+
+def test_which_two_of_three_responses_a_policy_disputes():
+    """Margins of A and B: 1 and −1, of A and C: 2 and ½, of B and C: 1 and 3/2: only about A and B they differ."""
+    judging = JudgingParameters(judge="gold", batch_tokens=1)  # the loop's judge does not matter here
+    three = rows("A", "B", "C", **SCORED, **LENGTHS)
+    assert proposal(propose_disputed_pairs(three, 5, judging, 0.1)) == [("A", "B")]
+    assert proposal(propose_uncertain_pairs(three, 5, judging, 0.1)) == [("A", "C")]
+
+
+@pytest.mark.parametrize("cut", ["AB", "ABC"])
+def test_two_cut_responses_are_not_worth_a_label_where_neither_may_be_chosen(cut: str):
+    """``judging.choose_truncated`` is what decides, for every rule alike."""
+    three = rows("A", "B", "C", cut=cut, **SCORED, **LENGTHS)
+
+    def propose(choose_truncated: bool) -> list[list[tuple[str, str]]]:
+        judging = JudgingParameters(judge="implicit_reward", batch_tokens=1, choose_truncated=choose_truncated)
+        by_policy = (propose_uncertain_pairs, propose_disputed_pairs)
+        tables = [propose_pairs(three, 5, choose_truncated), *(rule(three, 5, judging, 0.1) for rule in by_policy)]
+        return [proposal(table) for table in tables]
+
+    assert propose(True) == [[("A", "B")], [("A", "C")], [("A", "B")]]
+    if cut == "AB":  # of A and C the judges say 2 and ½ of their units, of B and C 1 and 3/2: A and C is less sure
+        assert propose(False) == [[("A", "C")]] * 3
+    else:
+        with pytest.raises(DataError, match=r"of which one may be chosen\n.*max_new_tokens"):
+            propose(False)
+
+
+@pytest.mark.parametrize("choose_truncated", [True, False])
+def test_spare_prompts_fill_the_budget(tiny_checkpoint: Checkpoint, tmp_path: Path, choose_truncated: bool):
+    """A random model's responses of at most 8 tokens are cut nearly always: two in three pairs are worth nothing."""
+    asked = [{"role": "user", "content": text} for text in all_prompts()[:80]]
+    prompts = Dataset.from_list([{"prompt_id": str(k), "messages": [asked[k]]} for k in range(len(asked))])
+    labelling = LabellingParameters(budget=8)
+    chosen = choose_prompts(prompts, tmp_path / "labels", labelling, seed=0)
+    assert len(chosen) == (1 + SPARE) * labelling.budget
+    generation = GenerationParameters(
+        engine="transformers", temperature=1.0, top_p=1.0, max_new_tokens=16, batch_tokens=4096, shard_rows=4
+    )
+    inputs = (tiny_checkpoint, tmp_path, generation, labelling, choose_truncated, "float32", 64, 0)
+    responses = sample_candidates(chosen, *inputs)
+    sampled = len(set(responses["prompt_id"]))
+    table = propose_pairs(responses, labelling.budget, choose_truncated)
+    assert len(table) == labelling.budget
+    assert len(responses) == 2 * sampled
+    if choose_truncated:
+        assert sampled == labelling.budget
+    else:
+        assert labelling.budget < sampled < len(chosen)
+        assert all("stop" in row for row in table[["response_1_finish_reason", "response_2_finish_reason"]].to_numpy())
+    assert sample_candidates(chosen, *inputs)["response"][:] == responses["response"][:]  # from the shards

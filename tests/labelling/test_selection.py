@@ -1,8 +1,16 @@
 """Which prompts and pairs are proposed: cases worked out by hand."""
 
+import numpy as np
 import pytest
 
-from selfie.labelling.selection import diverse_prompts, first_two, random_prompts, smallest_margins
+from selfie.labelling.selection import (
+    disagreement,
+    diverse_prompts,
+    largest_of_each,
+    random_prompts,
+    smallest_margins,
+    worth_a_label,
+)
 
 TOPICS = {
     "cooking": ["boil the potatoes", "boil potatoes slowly", "boiling the potatoes"],
@@ -13,9 +21,10 @@ TOPICS = {
 
 def test_random_prompts_are_the_seeds_and_no_more_than_there_are():
     chosen = random_prompts(100, 10, seed=1)
-    assert chosen == sorted(set(chosen)) == random_prompts(100, 10, seed=1) != random_prompts(100, 10, seed=2)
-    assert len(chosen) == 10
-    assert random_prompts(3, 10, seed=1) == [0, 1, 2]
+    assert chosen == random_prompts(100, 10, seed=1) != random_prompts(100, 10, seed=2)
+    assert chosen == random_prompts(100, 100, seed=1)[:10]  # those that are drawn later change nothing
+    assert len(set(chosen)) == 10
+    assert sorted(random_prompts(3, 10, seed=1)) == [0, 1, 2]
     assert random_prompts(3, 0, seed=1) == []
 
 
@@ -36,10 +45,39 @@ def test_diverse_prompts_fill_the_budget_where_texts_are_alike():
 
 
 def test_the_smallest_margins_come_first_whichever_their_sign():
-    assert smallest_margins([0.5, -0.1, 0.1, 2.0, 0.0], 3) == [4, 1, 2]
-    assert smallest_margins([0.5], 3) == [0]
+    assert smallest_margins([0.5, -0.1, 0.1, 2.0, 0.0], 3).tolist() == [4, 1, 2]
+    assert smallest_margins([0.5], 3).tolist() == [0]
+    assert smallest_margins([], 3).tolist() == []
 
 
-def test_the_first_two_responses_differ_in_more_than_white_space():
-    assert first_two(["a", "a ", "\na", "b", "c"]) == (0, 3)
-    assert first_two(["a", "a"]) is None
+def test_two_responses_are_worth_a_label_where_they_differ_and_one_may_be_chosen():
+    """They differ in more than white space, and not both are cut."""
+    assert list(worth_a_label(["a", "a ", "\na", "b"], [True] * 4)) == [(0, 3), (1, 3), (2, 3)]
+    assert list(worth_a_label(["a", "b", "c"], [False, False, True])) == [(0, 2), (1, 2)]
+    assert list(worth_a_label(["a", "b"], [False, False])) == []
+    assert list(worth_a_label(["a"], [True])) == []
+
+
+def test_of_each_prompt_the_pair_of_the_largest_value():
+    assert largest_of_each([0, 0, 2, 2, 5], np.array([-3.0, -1.0, 4.0, 4.0, 0.0])).tolist() == [1, 2, 4]
+    assert largest_of_each([], np.array([])).tolist() == []
+
+
+def test_judges_disagree_most_where_both_are_surest_of_opposite_labels():
+    """Root mean squares by hand: √((9 + 16)/4) = 2.5 and √((64 + 36)/4) = 5, so units of 1.2, 1.6 and −1.6, 1.2.
+
+    The first pair: opposite signs, and the less sure judge says 1.2. The second: the same sign, so −1.2.
+    """
+    found = disagreement(np.array([3.0, 4.0, 0.0, 0.0]), np.array([-8.0, 6.0, 0.0, 0.0]))
+    assert found == pytest.approx([1.2, -1.2, 0.0, 0.0])
+
+
+def test_disagreement_has_neither_sides_nor_scales():
+    """Judges and responses may change places, a judge's rewards be in another unit; both of no opinion is no error."""
+    first, second = np.array([1.0, -2.0, 0.5]), np.array([0.1, 0.3, -0.9])
+    found = disagreement(first, second)
+    assert [value > 0 for value in found] == [False, True, True]
+    assert disagreement(second, first) == pytest.approx(found)
+    assert disagreement(-first, -1000 * second) == pytest.approx(found)
+    assert disagreement(first, np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+    assert disagreement(np.array([]), np.array([])).tolist() == []

@@ -1,5 +1,6 @@
 """``selfie label`` and ``selfie labels``: from the catalog's pairs to the annotators' files and to preferences."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pandas as pd
 from rich.table import Table
 
 from selfie.app.catalog_checks import check_paths, check_written
+from selfie.data.label_formats import EXPORTS
 from selfie.datasets import PairDataset, PreferenceDataset
 from selfie.errors import ConfigurationError, DataError
+from selfie.errors.disk_and_memory import storage_error
 from selfie.labelling.label_file import LabelFile, label_files, read_labels
 from selfie.labelling.merging import Merged, merge
 from selfie.labelling.server import LabelServer
@@ -83,6 +86,32 @@ def merge_labels(catalog: Any, seed: int) -> Merged:
     return merged
 
 
+def export_labels(merged: Merged, form: str, file: Path) -> str:
+    """Writes the preferences as JSON lines of another tool's format, and says so.
+
+    Raises:
+        ConfigurationError: the file is there already.
+        DataError: there is no preference, or one that the format can't say; nothing is written.
+        StorageError: it can't be written.
+    """
+    if not merged.preferences:
+        raise DataError("--export", "no pair has a preference yet", "label some with `selfie label`")
+    lines = []
+    for row, preference in enumerate(merged.preferences, start=1):
+        try:
+            lines.append(f"{json.dumps(EXPORTS[form](preference), ensure_ascii=False)}\n")
+        except ValueError as error:
+            raise DataError(f"preferences.jsonl, row {row}", *error.args) from error
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.writelines(lines)
+    except FileExistsError as error:
+        raise ConfigurationError(f"--export {file}", "there is a file already", "name another, or remove it") from error
+    except OSError as error:
+        raise storage_error(error) from error
+    return f"{len(lines)} preferences as {form}: {file}"
+
+
 def labels_table(merged: Merged) -> Table:
     """A row an annotator."""
     table = Table("annotator", "labels", "of these ties", "skipped", "seconds a pair")
@@ -93,8 +122,14 @@ def labels_table(merged: Merged) -> Table:
     return table
 
 
-def labels_summary(merged: Merged, catalog: Any) -> list[str]:
-    """How far annotators agree, what was written where, and what is left to decide."""
+def labels_summary(merged: Merged, catalog: Any, project: Path) -> list[str]:
+    """How far annotators agree, what was written where, and what is left to decide.
+
+    Args:
+        merged: the labels.
+        catalog: where they were written.
+        project: the project's folder; paths in it are shown from there.
+    """
     lines = []
     for row in merged.agreement:
         one, other = row["annotators"]
@@ -108,7 +143,9 @@ def labels_summary(merged: Merged, catalog: Any) -> list[str]:
         ("ties", merged.ties),
         ("disagreements", merged.disagreements),
     ):
-        lines.append(f"{len(rows)} {name}: {catalog.get(f'labelled_{name}')._describe()['filepath']}")
+        path = Path(catalog.get(f"labelled_{name}")._describe()["filepath"])
+        shown = path.relative_to(project) if path.is_relative_to(project) else path
+        lines.append(f"{len(rows)} {name}: {shown}")
     if merged.disagreements:
         lines.append(
             "Pairs that were labelled in two ways are in no other file. Undo one of the labels in its page, or add "

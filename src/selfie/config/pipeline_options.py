@@ -32,8 +32,8 @@ class PipelineOptions(BaseModel):
     """Whether there are held-out preferences to judge."""
     labelled_policy: str = INITIAL_MODEL
     """The dataset whose responses a human is asked to label."""
-    labels_by_margin: bool = False
-    """Whether the pairs for labels are chosen by the policy's margin, so that responses have to be scored."""
+    label_selection: str = "random"
+    """How the pairs for labels are chosen; by a policy's rewards, its responses have to be scored."""
     replay: bool = False
     """Whether the iterations train on the human's pairs too."""
     export_policy: str | None = None
@@ -69,7 +69,7 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
         chosen: dict[str, Any] = {
             "judge_model": JUDGE_MODELS.get(parameters.judging.judge),
             "labelled_policy": parameters.labelling.policy,
-            "labels_by_margin": parameters.labelling.selection == "uncertain",
+            "label_selection": parameters.labelling.selection,
             "replay": parameters.training.replay > 0,
             "export_policy": parameters.export.policy,
         }

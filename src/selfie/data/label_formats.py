@@ -1,9 +1,11 @@
-"""Preference pairs as other tools write them: TRL, Anthropic's HH-RLHF, Argilla, Label Studio.
+"""Preference pairs as other tools write them (TRL, Anthropic's HH-RLHF, Argilla, Label Studio), and for two of them.
 
 A format is a function from one row of a file (or of a hub dataset) to ``prompt``, ``chosen`` and ``rejected``, as
 :class:`selfie.datasets.PreferenceDataset` checks them. It gives None for a row without a preference (a tie, no answer)
 and raises ``ValueError(problem, remedy)`` for one that can't be used. ``names`` are the catalog's ``columns``: the
 format's own names → those in the data, where they differ.
+
+The other way round, an export is a function from ``prompt``, ``chosen`` and ``rejected`` to a row of the format.
 """
 
 import re
@@ -13,9 +15,11 @@ from typing import Any
 from selfie.data.file_readers import Row
 
 Format = Callable[[Row, Mapping[str, str]], Row | None]
+Export = Callable[[Row], Row]
 Messages = list[dict[str, str]]
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+_SPEAKERS = {role: speaker for speaker, role in _ROLES.items()}
 SIDES = ("response_1", "response_2")
 
 
@@ -93,6 +97,32 @@ FORMATS: dict[str, Format] = {
     "argilla": from_argilla,
     "label_studio": from_label_studio,
 }
+
+
+def to_trl(row: Row) -> Row:
+    """TRL's preference type, conversational: so that TRL lays the model's chat template over it."""
+    answers = {side: [{"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")}
+    return {"prompt": _conversation(row["prompt"]), **answers}
+
+
+def to_hh(row: Row) -> Row:
+    """HH-RLHF's two dialogues; white space around a turn is not kept. Raises ValueError for what it can't say."""
+    texts = {}
+    for side in ("chosen", "rejected"):
+        turns = [*_conversation(row["prompt"]), {"role": "assistant", "content": row[side]}]
+        if any(turn["role"] not in _SPEAKERS for turn in turns):
+            raise ValueError("it has a system message, which HH-RLHF has no word for", "export it as trl")
+        if any(_TURN.search(turn["content"]) for turn in turns):
+            raise ValueError("a text in it would be read as a Human: or Assistant: turn", "export it as trl")
+        texts[side] = "".join(f"\n\n{_SPEAKERS[turn['role']]}: {turn['content'].strip()}" for turn in turns)
+    return texts
+
+
+EXPORTS: dict[str, Export] = {"trl": to_trl, "hh": to_hh}
+
+
+def _conversation(prompt: Any) -> Messages:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
 def _is_conversation(value: Any) -> bool:

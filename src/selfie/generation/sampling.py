@@ -59,7 +59,7 @@ def sample_responses(
         DataError: no prompt fits.
     """
     tokenizer = checkpoint.load_tokenizer()
-    fitting = _fitting(tokenizer, prompts, max_length - sampling.max_new_tokens)
+    fitting = fitting_prompts(tokenizer, prompts, max_length - sampling.max_new_tokens)
     opened: list[Engine] = []
     with ExitStack() as stack:
 
@@ -80,6 +80,21 @@ def sample_responses(
             return Dataset.from_list(rows)
 
         return in_shards(shards, draw, samples * len(fitting))
+
+
+def fitting_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Dataset, longest: int) -> np.ndarray:
+    """Positions of the prompts of at most ``longest`` tokens; the others are counted in the log.
+
+    Raises:
+        DataError: no prompt fits.
+    """
+    fitting = np.flatnonzero([len(render(tokenizer, messages)) <= longest for messages in prompts["messages"]])
+    if len(fitting) < len(prompts):
+        left_out = len(prompts) - len(fitting)
+        logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
+    if not len(fitting):
+        raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
+    return fitting
 
 
 def beside_one_another(parts: dict[str, Dataset]) -> Dataset:
@@ -106,18 +121,6 @@ def beside_one_another(parts: dict[str, Dataset]) -> Dataset:
 def sampled_by(responses: Dataset, source: str) -> Dataset:
     """The responses of one of the models."""
     return responses.select(np.flatnonzero(np.array(responses["source"][:]) == source))
-
-
-def _fitting(tokenizer: PreTrainedTokenizerBase, prompts: Dataset, longest: int) -> np.ndarray:
-    """Numbers of the prompts of at most ``longest`` tokens."""
-    lengths = (len(render(tokenizer, messages)) for messages in prompts["messages"])
-    fitting = np.flatnonzero([length <= longest for length in lengths])
-    if len(fitting) < len(prompts):
-        left_out = len(prompts) - len(fitting)
-        logger.warning("%d of %d prompts are longer than max_length allows and left out", left_out, len(prompts))
-    if not len(fitting):
-        raise DataError("prompts", "every prompt is longer than max_length allows", "raise the parameter max_length")
-    return fitting
 
 
 def _unanswered(

@@ -2,11 +2,19 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.labelling.nodes import choose_prompts, propose_pairs, propose_uncertain_pairs, sample_candidates
+from selfie.pipelines.labelling.nodes import (
+    choose_prompts,
+    propose_disputed_pairs,
+    propose_pairs,
+    propose_uncertain_pairs,
+    sample_candidates,
+)
+
+PROPOSALS = {"uncertain": propose_uncertain_pairs, "disagreement": propose_disputed_pairs}
 
 
-def create_pipeline(by_margin: bool) -> Pipeline:
-    """Proposes pairs; not a part of the loop. ``by_margin``: chosen from responses that judging has scored."""
+def create_pipeline(selection: str) -> Pipeline:
+    """Proposes pairs by a rule; not a part of the loop. Two of the rules look at responses that judging has scored."""
     sampling = [
         Node(
             choose_prompts,
@@ -21,7 +29,8 @@ def create_pipeline(by_margin: bool) -> Pipeline:
                 "previous_policy",
                 "workspace",
                 "params:generation",
-                "params:labelling.samples_per_prompt",
+                "params:labelling",
+                "params:judging.choose_truncated",
                 "params:precision.sampling",
                 "params:max_length",
                 "params:seed",
@@ -31,11 +40,14 @@ def create_pipeline(by_margin: bool) -> Pipeline:
         ),
     ]
     proposal = Node(
-        propose_pairs, inputs=["responses", "params:labelling.budget"], outputs="proposed_pairs", name="propose_pairs"
+        propose_pairs,
+        inputs=["responses", "params:labelling.budget", "params:judging.choose_truncated"],
+        outputs="proposed_pairs",
+        name="propose_pairs",
     )
-    if by_margin:
+    if selection in PROPOSALS:
         proposal = Node(
-            propose_uncertain_pairs,
+            PROPOSALS[selection],
             inputs=["scored_responses", "params:labelling.budget", "params:judging", "params:beta"],
             outputs="proposed_pairs",
             name="propose_pairs",
