@@ -27,6 +27,7 @@ LAYERS = {
         "test_faults.py",
         "test_plug_ins.py",
         "test_project.py",
+        "test_starter.py",
         "tracking/test_journal.py",
         "training/test_checkpointing.py",
         "training/test_processes.py",

@@ -1,15 +1,21 @@
-"""``selfie`` and ``python -m selfie``: Kedro's commands for an installed package; ``run`` may be left out."""
+"""``selfie`` and ``python -m selfie``: the commands of ``kedro`` by another name; ``run`` may be left out."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.project import configure_project
+from kedro.framework.startup import bootstrap_project
+from kedro.utils import find_kedro_project
 
 
 def main(*args: Any, **kwargs: Any) -> Any:
-    """``selfie [run] OPTIONS`` runs the project, with the options of ``kedro run``; ``selfie status`` shows how far."""
-    configure_project(Path(__file__).parent.name)
+    """``selfie [run] OPTIONS`` runs the project of this folder, else the package with the folder's ``conf/``."""
+    project = find_kedro_project(Path.cwd())
+    if project:
+        bootstrap_project(project)
+    else:
+        configure_project("selfie")
     from selfie.cli import cli
 
     words = list(args[0]) if args else list(kwargs.pop("args", sys.argv[1:]))

@@ -1,6 +1,7 @@
 """Kedro's configuration, with methods: named sets of parameters to compare, kept in ``methods.yml``."""
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
@@ -26,6 +27,11 @@ class MethodConfigLoader(OmegaConfigLoader):
             named = {"experiment": f"{experiment}_{name}"}
             merged: Any = OmegaConf.to_container(OmegaConf.merge(self._method(str(name)), given, named))
             self.runtime_params = merged
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The folders whose environments are read, each over the one before."""
+        return (Path(self.conf_source),)
 
     def _method(self, name: str) -> dict[str, Any]:
         try:

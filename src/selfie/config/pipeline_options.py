@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from kedro.framework.project import pipelines
+from kedro.framework import project
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selfie.config.labelling import INITIAL_MODEL
@@ -85,7 +85,7 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
             problem, remedy = f"{first['input']} was renamed to {choice}", f"set it to {choice}"
         raise ConfigurationError(f"globals.yml, {name}", problem, remedy) from error
     _check_export(_current)
-    pipelines.configure("selfie.pipeline_registry")
+    project.pipelines.configure(f"{project.PACKAGE_NAME}.pipeline_registry")
 
 
 def _check_export(options: PipelineOptions) -> None:

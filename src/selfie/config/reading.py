@@ -18,17 +18,18 @@ def read_configuration(loader: Any) -> dict[str, dict[str, Any]]:
     """All of ``conf/base`` and of the run's environment over it, by kind (``globals``, ``parameters`` …).
 
     Args:
-        loader: Kedro's ``OmegaConfigLoader``.
+        loader: a ``MethodConfigLoader``.
 
     Raises:
         ConfigurationError: the environment is not there; a file is not YAML, holds a tag that would make an object, or
             refers to what is not there.
     """
-    environment = Path(loader.conf_source, str(loader.env or loader.default_run_env))
-    if not environment.is_dir():
-        others = sorted(folder.name for folder in environment.parent.iterdir() if folder.is_dir())
-        remedy = f"make the folder, or choose one of {', '.join(others)}"
-        raise ConfigurationError(f"environment {environment.name}", f"there is no folder {environment}", remedy)
+    name = str(loader.env or loader.default_run_env)
+    folders = {folder for source in loader.sources if source.is_dir() for folder in source.iterdir() if folder.is_dir()}
+    there = sorted({folder.name for folder in folders})
+    if name not in there:
+        remedy = f"make the folder, or choose one of {', '.join(there)}"
+        raise ConfigurationError(f"environment {name}", f"there is no folder {Path(loader.conf_source, name)}", remedy)
     configuration = {}
     for kind in KINDS:
         try:
