@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo synthetic test test-unit test-all coverage check chaos lint docs bench bench-scale mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo synthetic test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -74,6 +74,9 @@ bench: install  ## measure speed and memory against what else one would run, int
 
 bench-scale: install  ## how time and memory of each stage grow with the rows: 1, 4 and 16 times as many
 	$(BIN)/python -m benchmarks.speed.scale $(BENCH)
+
+bench-plan: install  ## what `selfie plan` says beside what a finished run took (BENCH="--env synthetic")
+	$(BIN)/python -m benchmarks.plan_error $(BENCH)
 
 mlflow: install  ## compare runs in MLflow's UI on 127.0.0.1
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db \

@@ -4,6 +4,7 @@
 LAYERS = {
     "integration": (
         "app/test_freshness.py",
+        "benchmarks/test_plan_error.py::test_the_command_on_a_finished_run",
         "benchmarks/test_speed.py",
         "chat/test_chat_command.py",
         "config/test_methods.py",
@@ -11,6 +12,7 @@ LAYERS = {
         "evaluation/test_evaluate_outputs.py",
         "evaluation/test_heldout.py::test_a_run_judges_held_out_pairs",
         "export/test_export.py",
+        "execution/test_local_workers.py",
         "generation/test_vllm_console.py",
         "generation/test_vllm_engine.py",
         "generation/test_vllm_worker.py",
@@ -19,6 +21,7 @@ LAYERS = {
         "labelling/test_page.py",
         "labelling/test_proposal.py",
         "labelling/test_server.py",
+        "planning/test_plan_command.py",
         "reporting/test_report_in_browser.py",
         "runtime/test_memory.py",
         "test_bad_inputs.py",
@@ -41,6 +44,7 @@ LAYERS = {
         "benchmarks/test_speed.py::test_every_part_runs_and_is_written",
         "benchmarks/test_speed.py::test_only_ours_runs_with_the_projects_settings",
         "data/test_validation.py::test_sixty_thousand_rows_take_seconds",
+        "execution/test_ray_workers.py",
         "generation/test_vllm_killed.py",
         "judges/test_vllm_serve.py",
         "runtime/test_memory.py::test_the_benchmark_of_growth",

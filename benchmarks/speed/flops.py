@@ -9,27 +9,26 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.speed.workload import Measurement, Setting, Workload, stopwatch
 from selfie.models.precision import Arithmetic
+from selfie.planning import work
+from selfie.planning.model_shape import ModelShape, model_shape, read_config
 
 ROWS, SECONDS = 2048, 2.0
 
 
 def forward_flops(setting: Setting, workload: Workload) -> float:
-    """One forward pass with every prompt computed once, no padding, logits at response positions only.
-
-    Two per weight and token, and 4 · width per layer and pair of tokens of which one sees the other.
-    """
-    config = AutoConfig.from_pretrained(setting.model).get_text_config()
-    shapes = matmul_shapes(setting.model)
-    head = config.vocab_size * config.hidden_size
+    """One forward pass with every prompt computed once, no padding, logits at response positions only."""
     tokens = pairs = answered = 0
     for prompt, group in groupby(zip(workload.prompts, workload.responses, strict=True), key=lambda row: row[0]):
         lengths = [len(response) for _, response in group]
         p, answered = len(prompt), answered + sum(lengths)
         tokens += p + sum(lengths)
         pairs += p * (p + 1) // 2 + sum(r * p + r * (r + 1) // 2 for r in lengths)
-    body = sum(count * rows * columns for (rows, columns), count in shapes.items()) - head
-    width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-    return 2.0 * (body * tokens + head * answered) + 4.0 * width * config.num_hidden_layers * pairs
+    return work.forward_flops(shape_of(setting), tokens, answered, pairs)
+
+
+def shape_of(setting: Setting) -> ModelShape:
+    """Of the model that is measured."""
+    return model_shape(read_config(setting.model), setting.model)
 
 
 def matmul_shapes(model: str) -> dict[tuple[int, int], int]:

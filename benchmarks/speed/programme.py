@@ -8,8 +8,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.speed import flops, ours, results, rivals
 from benchmarks.speed.workload import Measurement, Setting, Workload, make_workload
+from selfie.runtime.machine import describe_machine
 from selfie.storage.commit import commit_text
 
 PARTS = ("limit", "generation", "judging", "training", "iteration")
@@ -140,27 +139,6 @@ def _plain(measurement: Measurement) -> dict[str, Any]:
     return plain
 
 
-def machine() -> dict[str, Any]:
-    """What the results are kept under."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name()
-    elif Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-        name = found[1] if found else name
-    cores = len(os.sched_getaffinity(0))
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{cores}-cores".lower()).strip("-")
-    return {
-        "name": slug,
-        "processor": name,
-        "cores": cores,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
 def document(setting: Setting, runs: results.Runs) -> dict[str, Any]:
     """Everything that is written."""
     loaded = Workload.load(setting)
@@ -174,7 +152,8 @@ def document(setting: Setting, runs: results.Runs) -> dict[str, Any]:
     shown |= {"sampling": str(setting.sampling_in), "judging": str(setting.scoring_in)}
     shown["training"] = "float32 under bf16 autocast" if setting.mixed else "float32"
     shown |= {"responses": len(loaded.responses), "response_tokens": sum(map(len, loaded.responses))}
-    return {**values, "missing": missing, "machine": machine(), "setting": shown, "measurements": runs}
+    described = {"machine": describe_machine(), "setting": shown, "shape": asdict(flops.shape_of(setting))}
+    return {**values, "missing": missing, **described, "measurements": runs}
 
 
 def show(written: dict[str, Any]) -> None:
@@ -214,7 +193,7 @@ def main(
     model = model or in_a_process(_demo_model, scratch / "model")
     kept = scratch / workload_name(model, prompts_file, prompts, max_new_tokens)
     setting = Setting(model, prompts_file, prompts, max_new_tokens, batch_tokens, str(kept))
-    file = Path(folder) / f"{machine()['name']}.json"
+    file = Path(folder) / f"{describe_machine()['name']}.json"
     runs: results.Runs = json.loads(file.read_text())["measurements"] if file.exists() else {}
     if not setting.file.exists():
         in_a_process(make_workload, setting)

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speed.ours import BETA, parameters
-from benchmarks.speed.programme import in_a_process, machine
+from benchmarks.speed.programme import in_a_process
 from benchmarks.speed.workload import Setting
 from selfie.config.gold import SYNTHETIC, GoldParameters
 from selfie.config.parameters import GenerationParameters, JudgingParameters
@@ -37,6 +37,7 @@ from selfie.pipelines.diagnostics.nodes import choose_examples, plot_labels, rej
 from selfie.pipelines.generation.nodes import generate_responses
 from selfie.pipelines.judging.nodes import judge_responses, measure_precision, score_responses
 from selfie.pipelines.training.nodes import train_policy
+from selfie.runtime.machine import describe_machine
 from selfie.storage.commit import commit_text
 from selfie.synthetic.language import all_prompts, write_response
 from selfie.synthetic.pretraining import pretrain
@@ -176,7 +177,7 @@ def main(prompts: int, folder: str) -> None:
         runs = {s.__name__: [in_a_process(s, scratch, count) for count in (FEW, *counts)] for s in STAGES}
     written = document(counts, runs)
     show(written)
-    commit_text(Path(folder) / f"{machine()['name']}-scale.json", json.dumps(written, indent=1))
+    commit_text(Path(folder) / f"{describe_machine()['name']}-scale.json", json.dumps(written, indent=1))
 
 
 def document(counts: list[int], runs: dict[str, list[Run]]) -> dict:
@@ -196,7 +197,7 @@ def document(counts: list[int], runs: dict[str, list[Run]]) -> dict:
         }
     every = [run for of_stage in runs.values() for run in of_stage]
     return {
-        "machine": machine(),
+        "machine": describe_machine(),
         "samples_a_prompt": SAMPLES,
         "prompts": counts,
         "stages": stages,

@@ -1,5 +1,6 @@
-"""The project's commands: ``kedro run`` that goes on where it stopped, ``status``, ``label``, ``labels``, ``chat``."""
+"""The project's commands: ``kedro run`` that goes on where it stopped, ``status``, ``plan``, ``label`` …"""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,45 @@ chat = click.Command(
     help="Talk to a policy (initial_model, policy_0 … or a model's folder), or to two of them, blind and with votes.",
 )
 cli.add_command(chat)
+
+
+def _plan(
+    env: str | None,
+    params: dict[str, Any],
+    conf_source: str | None,
+    model: str | None,
+    hardware: str | None,
+    devices: int,
+    price: float | None,
+    as_json: bool,
+) -> None:
+    from selfie.app.planning import plan_command
+    from selfie.planning.tables import lines, memory_table, stage_table
+    from selfie.reporting.tables import print_table
+
+    with settings.SESSION_CLASS.create(env=env, runtime_params=params, conf_source=conf_source) as session:
+        found = plan_command(session.load_context(), model, hardware, devices, price)
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=1))
+        return
+    for table in (stage_table(found), memory_table(found)):
+        print_table(table)
+    for line in lines(found):
+        click.echo(line)
+
+
+plan = click.Command(
+    "plan",
+    params=[
+        click.Argument(["model"], required=False),
+        *CONFIGURED,
+        click.Option(["--hardware"], help="A GPU: l4, rtx4090, l40s, a100, h100, h200. By default this machine."),
+        click.Option(["--devices"], type=click.IntRange(1), default=1, show_default=True, help="How many of them."),
+        click.Option(["--price"], type=click.FloatRange(0), help="Dollars for one device and hour."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Plain data: seconds, bytes, dollars."),
+    ],
+    callback=_plan,
+    help="What a run takes: time, FLOPs, money, memory, disk. Loads nothing. MODEL: another one than the run's, "
+    "a dataset of the catalog, a folder or a config.json.",
+)
+cli.add_command(plan)

@@ -14,7 +14,7 @@ from selfie.generation.engine import Sampling
 from selfie.generation.sampling import sample_responses
 from selfie.generation.transformers_engine import TransformersEngine
 from selfie.models.checkpoint import Checkpoint
-from selfie.storage.shards import Shards
+from selfie.storage.shards import Shards, in_shards
 
 
 class Squares:
@@ -33,33 +33,33 @@ class Squares:
 
 def test_a_killed_process_redoes_its_last_shard_only(tmp_path: Path):
     """10 rows in shards of 3; the process is killed in the third."""
-    status = in_a_child(lambda: Shards(tmp_path, 3).map(Squares(deadly=7), 10))
+    status = in_a_child(lambda: in_shards(Shards(tmp_path, 3), Squares(deadly=7), 10))
     assert os.WTERMSIG(status) == signal.SIGKILL
     again = Squares()
-    assert Shards(tmp_path, 3).map(again, 10)["square"][:] == [number**2 for number in range(10)]
+    assert in_shards(Shards(tmp_path, 3), again, 10)["square"][:] == [number**2 for number in range(10)]
     assert again.computed == [6, 7, 8, 9]
     third = Squares()
-    assert Shards(tmp_path, 3).map(third, 10)["square"][:] == [number**2 for number in range(10)]
+    assert in_shards(Shards(tmp_path, 3), third, 10)["square"][:] == [number**2 for number in range(10)]
     assert third.computed == []
 
 
 def test_two_pieces_of_work_in_one_folder_do_not_meet(tmp_path: Path):
     one = Shards(tmp_path, 3)
-    one.map(Squares(), 4)
+    in_shards(one, Squares(), 4)
     other = Squares()
-    one.within("other").map(other, 4)
+    in_shards(one.within("other"), other, 4)
     assert other.computed == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("damage", [b"same size", b"shorter", b""])
 def test_a_damaged_shard_is_set_aside_and_computed_anew(tmp_path: Path, caplog, damage: bytes):
-    Shards(tmp_path, 3).map(Squares(), 6)
+    in_shards(Shards(tmp_path, 3), Squares(), 6)
     file = tmp_path / "shard-000000/data-00000-of-00001.arrow"
     whole = file.read_bytes()
     file.write_bytes(damage + whole[len(damage) :] if damage == b"same size" else damage)
     again = Squares()
     with caplog.at_level(logging.WARNING):
-        assert Shards(tmp_path, 3).map(again, 6)["square"][:] == [0, 1, 4, 9, 16, 25]
+        assert in_shards(Shards(tmp_path, 3), again, 6)["square"][:] == [0, 1, 4, 9, 16, 25]
     assert again.computed == [0, 1, 2]
     assert file.read_bytes() == whole
     if damage == b"same size":  # else its size says already that it is not committed

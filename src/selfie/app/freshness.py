@@ -16,7 +16,8 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
-from selfie.config.parameters import MODEL, NO_EFFECT, flatten
+from selfie.config.parameters import MODEL, flatten
+from selfie.config.strict import NO_EFFECT
 from selfie.datasets import WorkspaceDataset
 from selfie.datasets.models import folder_version
 from selfie.storage.commit import is_committed

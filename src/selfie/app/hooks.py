@@ -19,7 +19,8 @@ from kedro.pipeline.node import Node
 from selfie.app.catalog_checks import check_data_folder, check_datasets, check_paths, check_written
 from selfie.app.export_checks import check_export
 from selfie.app.freshness import provenance_of, superseded, workspace_of
-from selfie.app.preflight import announce, check_inputs, check_parameters
+from selfie.app.planning import announce
+from selfie.app.preflight import check_inputs, check_parameters
 from selfie.app.status import stage_of
 from selfie.config.pipeline_options import choose_options, current_options
 from selfie.config.reading import read_configuration
@@ -46,6 +47,7 @@ class PreflightHooks:
         choose_options(configuration["globals"], self.parameters)
         check_data_folder(str(configuration["globals"]["data"]))
         written = Path(context.project_path, configuration["globals"]["data"])
+        self.project = Path(context.project_path)
         self.data_folders = {Path(context.project_path, "data"), written}
 
     @hook_impl(tryfirst=True)
@@ -55,8 +57,8 @@ class PreflightHooks:
         check_written(pipeline.datasets() | {name for name in WRITTEN_BY_HOOKS if name in catalog}, catalog)
         check_paths(pipeline.datasets(), catalog, self.data_folders)
         check_export(pipeline, catalog, self.parameters.export)
-        rows = check_inputs(pipeline, catalog, self.parameters, current_options().iterations)
-        logger.info(announce(pipeline, catalog, self.parameters, rows))
+        check_inputs(pipeline, catalog, self.parameters, current_options().iterations)
+        logger.info(announce(pipeline, catalog, self.parameters, self.project))
 
 
 class LockHooks:

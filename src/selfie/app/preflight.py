@@ -1,10 +1,9 @@
-"""Checks before expensive work starts, and one line on what is about to happen."""
+"""Checks before expensive work starts."""
 
 import difflib
 import logging
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -12,20 +11,19 @@ from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 from pydantic import BaseModel, ValidationError
 
-from selfie.app.time_estimate import estimate_seconds
 from selfie.config.parameters import RENAMED, RENAMED_TO_GROUP, RENAMED_VALUES, Parameters
 from selfie.config.plug_ins import UNKNOWN_PART, resolve
 from selfie.data.file_readers import Row
 from selfie.data.validation import COMPARED, SetAside, outliers, screen
 from selfie.datasets import RecordDataset
 from selfie.errors import ConfigurationError, DataError, ModelError, UserError
+from selfie.execution.map_shards import check_execution
 from selfie.generation.engine_choice import choose_engine
 from selfie.models.chat_template_checks import Conversation, check_conversations, check_model
-from selfie.models.checkpoint import Checkpoint, compute_device
+from selfie.models.checkpoint import Checkpoint
 from selfie.preference.losses import LOSSES
 
 logger = logging.getLogger(__name__)
-SECONDS_PER_MINUTE = 60
 POLICY = re.compile(r"policy_\d+")
 USER_DATA = (
     "seed_preferences",
@@ -56,19 +54,15 @@ def check_parameters(configured: Mapping[str, Any], runtime: Mapping[str, Any]) 
         ) from error
 
 
-def check_inputs(
-    pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, iterations: int
-) -> dict[str, int]:
+def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, iterations: int) -> None:
     """Reads and checks what the run takes from the user: data, model, engine. Rows that fail are set aside.
-
-    Returns:
-        The number of rows of each data set.
 
     Raises:
         DataError, ModelError, ConfigurationError: it can't be used.
     """
     free = pipeline.inputs()
     choose_engine(parameters.generation.engine)
+    check_execution(parameters.execution)
     for name, training in (("seeding", parameters.seeding), ("training", parameters.training)):
         _check_loss(f"{name}.loss", training.loss)
     judge = parameters.annotation.judge_model
@@ -90,7 +84,6 @@ def check_inputs(
         for line in outliers(name, kept):
             logger.info(line)
     _record(catalog, records, set_aside)
-    return counts
 
 
 def _check_loss(parameter: str, name: str) -> None:
@@ -160,45 +153,6 @@ def _load(catalog: CatalogProtocol, name: str) -> Any:
         if error is None:
             raise DataError(f"dataset {name}", str(wrapped), "run the pipeline that makes it, or mend it") from wrapped
         raise error from None
-
-
-def announce(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Parameters, rows: dict[str, int]) -> str:
-    """What will run, where, and roughly how long: as the last time, or by an estimate."""
-    device = compute_device()
-    hardware = (
-        f"{device.type} ({torch.get_num_threads()} threads)"
-        if device.type == "cpu"
-        else f"{torch.accelerator.device_count()} × {device.type}"
-    )
-    line = (
-        f"Experiment '{parameters.experiment}': {len(pipeline.nodes)} steps on {hardware}, "
-        f"sampling with {choose_engine(parameters.generation.engine)}"
-    )
-    known = catalog.load("timings") if "timings" in catalog and catalog.exists("timings") else {}
-    names = {node.name for node in pipeline.nodes}
-    if names <= known.keys():
-        return f"{line}; the last time they took {_duration(sum(known[name]['seconds'] for name in names))}"
-    weights = _weights(pipeline, catalog)
-    if weights is not None:
-        seconds = estimate_seconds(pipeline, parameters, rows, weights)
-        line += f"; very roughly {_duration(seconds)} by this machine's speed"
-    return line
-
-
-def _weights(pipeline: Pipeline, catalog: CatalogProtocol) -> Path | None:
-    """The model's folder or GGUF file, where it lies on this machine."""
-    for name in ("gguf_model", "initial_model"):
-        if name in pipeline.inputs():
-            loaded = _load(catalog, name)
-            path = Path(loaded.source if isinstance(loaded, Checkpoint) else loaded)
-            return path if path.exists() else None
-    return None
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} seconds" if seconds < 2 * SECONDS_PER_MINUTE else f"{seconds / SECONDS_PER_MINUTE:.0f} minutes"
-    )
 
 
 def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

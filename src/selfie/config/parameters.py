@@ -6,15 +6,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.config.export import ExportParameters
 from selfie.config.gold import GoldParameters
 from selfie.config.labelling import LabellingParameters
 from selfie.config.plug_ins import plug_in
-from selfie.config.strict import StrictModel
+from selfie.config.strict import NO_EFFECT, StrictModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NO_EFFECT = "says how the work is done, not what comes of it"
-"""Marks a parameter whose change makes no result stale."""
 MODEL = "names a model, by its folder or its repository on the hub"
 """Marks a parameter that counts by what lies in the folder, too."""
 RENAMED = {"trust_warmup": "detector_warmup", "alpha": "label_smoothing", "world": "synthetic"}
@@ -338,6 +337,7 @@ class Parameters(StrictModel):
     seed_labelling: SeedLabellingParameters | None = None
     synthetic: SyntheticParameters | None = None
     export: ExportParameters = ExportParameters()
+    execution: ExecutionParameters = DEFAULT_EXECUTION
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

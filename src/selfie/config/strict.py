@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
+NO_EFFECT = "says how the work is done, not what comes of it"
+"""Marks a parameter whose change makes no result stale."""
+
 
 class StrictModel(BaseModel):
     """Knows its fields and no others, and takes no value for another type's; can't be changed."""

@@ -1,8 +1,9 @@
 """From prompts to rows of sampled responses."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -11,13 +12,14 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from selfie.errors import DataError
+from selfie.execution.map_shards import map_shards
 from selfie.generation.engine import Engine, Request, Sampling
 from selfie.generation.engine_choice import open_engine
 from selfie.models.chat_template import as_text, render
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
 from selfie.runtime.random_seeds import derive_seed
-from selfie.storage.shards import Shards, in_shards
+from selfie.storage.shards import Compute, Shards
 
 logger = logging.getLogger(__name__)
 
@@ -58,20 +60,32 @@ def sample_responses(
     Raises:
         DataError: no prompt fits.
     """
+    fitting = fitting_prompts(checkpoint.load_tokenizer(), prompts, max_length - sampling.max_new_tokens)
+    tokens = samples * len(fitting) * sampling.max_new_tokens
+    opening = partial(open_engine, engine, checkpoint, batch_tokens, max_length, tokens, arithmetic)
+    sampler = partial(_open_sampler, opening, checkpoint, prompts, fitting, samples, sampling, purpose, seed)
+    return map_shards(sampler, shards, samples * len(fitting))
+
+
+@contextmanager
+def _open_sampler(
+    opening: Callable[[], AbstractContextManager[Engine]],
+    checkpoint: Checkpoint,
+    prompts: Dataset,
+    fitting: np.ndarray,
+    samples: int,
+    sampling: Sampling,
+    purpose: str,
+    seed: int,
+) -> Iterator[Compute]:
     tokenizer = checkpoint.load_tokenizer()
-    fitting = fitting_prompts(tokenizer, prompts, max_length - sampling.max_new_tokens)
-    opened: list[Engine] = []
-    with ExitStack() as stack:
+    with opening() as engine:
 
         def draw(part: range) -> Dataset:
-            if not opened:  # where every shard is there already, no model is loaded
-                tokens = samples * len(fitting) * sampling.max_new_tokens
-                drawing = open_engine(engine, checkpoint, batch_tokens, max_length, tokens, arithmetic)
-                opened.append(stack.enter_context(drawing))
             rows = list(_unanswered(tokenizer, prompts, fitting, part, samples))
             seeds = (derive_seed(seed, purpose, row["prompt_id"], row["sample"]) for row in rows)
             requests = [Request(row["prompt_ids"], own) for row, own in zip(rows, seeds, strict=True)]
-            responses = opened[0].generate(requests, sampling)
+            responses = engine.generate(requests, sampling)
             # What ends a response is no part of its text, even where the tokenizer takes it for a word.
             said = [r.token_ids[: len(r.token_ids) - (r.finish_reason == "stop")] for r in responses]
             texts = tokenizer.batch_decode(said, skip_special_tokens=True)
@@ -79,7 +93,7 @@ def sample_responses(
                 row |= {"response": text, "response_ids": response.token_ids, "finish_reason": response.finish_reason}
             return Dataset.from_list(rows)
 
-        return in_shards(shards, draw, samples * len(fitting))
+        yield draw
 
 
 def fitting_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Dataset, longest: int) -> np.ndarray:

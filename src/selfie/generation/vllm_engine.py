@@ -2,22 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing import Pipe
 from typing import Any, Literal, Self
 
 from tqdm.auto import tqdm
 
 from selfie.errors import EngineError, MemoryExhaustedError, UserError
 from selfie.errors.disk_and_memory import MEMORY_WORDS
-from selfie.errors.redaction import redact
 from selfie.generation.engine import Request, Response, Sampling
 from selfie.models.checkpoint import Checkpoint, compute_device
+from selfie.runtime.child_program import ChildProgram
 
-WORKER = (sys.executable, "-P", "-X", "faulthandler", "-m", "selfie.generation.vllm_worker")
+WORKER = "selfie.generation.vllm_worker"
 CPU_CACHE_BYTES = 2**30
 CPU_STEP_TOKENS = 4096
 # A thread that waits for another sleeps: spinning, it would keep the other from the core where cores are shared.
@@ -25,7 +21,6 @@ CPU_THREADS = {"OMP_WAIT_POLICY": "passive"}
 COMPILING_PAYS = 150_000  # tokens (SmolLM2-135M, two cores: 58 s and 634 tokens/s compiled, 4 s and 515 without)
 SILENCE_SECONDS = 1800.0
 MASK_31_BITS = 2**31 - 1  # vLLM's per-request seeds
-QUOTED_LINES = 12
 NO_MEMORY = (*MEMORY_WORDS, "vailable memory", "Free memory on device")  # the last two are vLLM's
 REMEDIES: dict[type[UserError], str] = {
     EngineError: "run it again: finished shards are kept; or do without vLLM: generation.engine=transformers",
@@ -69,17 +64,9 @@ class VllmEngine:
         self.eager = self.on_cpu and tokens < COMPILING_PAYS
 
     def __enter__(self) -> Self:
-        self.log = tempfile.TemporaryFile()
-        self.connection, theirs = Pipe()
-        with theirs:
-            self.process = subprocess.Popen(
-                WORKER,
-                stdin=theirs.fileno(),
-                stdout=self.log,
-                stderr=subprocess.STDOUT,
-                env={**(CPU_THREADS if self.on_cpu else {}), **os.environ, **self.environment},
-                process_group=0,  # so that it can be ended with all that it has started
-            )
+        environment = {**(CPU_THREADS if self.on_cpu else {}), **os.environ, **self.environment}
+        self.worker = ChildProgram(WORKER, environment=environment, log_name="selfie-vllm")
+        self.process = self.worker.process
         try:
             self._send(self._settings())
             self._receive()  # the model is loaded
@@ -89,8 +76,7 @@ class VllmEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
-        self.log.close()
+        self.worker.close()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """One response a request, in order; see :class:`selfie.generation.engine.Engine`."""
@@ -134,38 +120,26 @@ class VllmEngine:
     def _send(self, message: Any) -> None:
         """Plain lists, dictionaries, numbers and strings: the worker knows no class of ours."""
         try:
-            self.connection.send(message)
+            self.worker.connection.send(message)
         except OSError as error:
             raise self._died() from error
 
     def _receive(self) -> list[tuple[int, list[int], Literal["stop", "length"]]]:
         try:
-            if self.connection.poll(self.silence):
-                return self.connection.recv()
+            if self.worker.connection.poll(self.silence):
+                return self.worker.connection.recv()
         except (EOFError, OSError) as error:
             raise self._died() from error
         raise self._failure(f"it has been silent for {self.silence / 60:.3g} minutes and was ended")
 
     def _died(self) -> UserError:
-        code = self.process.wait()
-        if code == -signal.SIGKILL:
-            return self._failure("it was killed, as happens when memory runs out", MemoryExhaustedError)
-        return self._failure(f"it ended with exit code {code}")
+        problem = self.worker.how_it_ended()
+        killed = self.process.returncode == -signal.SIGKILL
+        return self._failure(problem, MemoryExhaustedError if killed else EngineError)
 
     def _failure(self, problem: str, kind: type[UserError] = EngineError) -> UserError:
         """Ends the worker and keeps its log."""
-        self._end()
-        self.log.seek(0)
-        log = redact(self.log.read().decode(errors="replace"))
-        with tempfile.NamedTemporaryFile("w", prefix="selfie-vllm-", suffix=".log", delete=False) as kept:
-            kept.write(log)
-        last = "\n".join(f"    {line}" for line in log.splitlines()[-QUOTED_LINES:])
-        if any(words in last for words in NO_MEMORY):
+        log = self.worker.keep_log()
+        if any(words in log for words in NO_MEMORY):
             kind = MemoryExhaustedError
-        return kind("vLLM", f"{problem}; its log, {kept.name}, ends with\n{last}", REMEDIES[kind])
-
-    def _end(self) -> None:
-        self.connection.close()
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        return kind("vLLM", f"{problem}; {log}", REMEDIES[kind])

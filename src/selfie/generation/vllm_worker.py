@@ -1,59 +1,38 @@
 """vLLM as a program of its own, ``python -m selfie.generation.vllm_worker``; ``VllmEngine`` starts it and talks to it.
 
-Standard input is a socket. On it come what to load, then what to sample; back go the responses of every step of vLLM's
-that ended some, and an empty list for a step that ended none: whoever waits sees that it is alive. What it prints is
-its log. It ends when the socket closes, which it does however the process at its other end ends.
+On its socket come what to load, then what to sample; back go the responses of every step of vLLM's that ended some,
+and an empty list for a step that ended none: whoever waits sees that it is alive. What it prints is its log. It ends
+when the socket closes, which it does however the process at its other end ends.
 
-It imports nothing but vLLM: without triton, vLLM for CPUs looks through every loaded module, and some do not bear it.
+It imports nothing of ours but the socket: without triton, vLLM for CPUs looks through every loaded module, and some do
+not bear it.
 """
 
 import os
-import signal
-import threading
 import traceback
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
-from queue import SimpleQueue
 from typing import Any
+
+from selfie.runtime.parent_socket import ParentSocket
 
 
 def main() -> None:
     """Loads, then answers until the socket closes."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # one process, so that nothing outlives it
-    connection = _take_socket()
-    messages: SimpleQueue[Any] = SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, messages), daemon=True).start()
+    parent = ParentSocket()
     try:
-        settings = messages.get()
+        settings = parent.receive()
         from vllm import LLM
 
         model = LLM(**settings)
-        connection.send([])
+        parent.send([])
         while True:
-            requests, sampling = messages.get()
+            requests, sampling = parent.receive()
             for finished in _sample(model, requests, sampling):
-                connection.send(finished)
+                parent.send(finished)
     except Exception:
         traceback.print_exc()
         os._exit(1)  # vLLM's threads would go on; and the log ends with the error
-
-
-def _take_socket() -> Connection:
-    """The socket, out of the reach of whatever vLLM starts."""
-    socket = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    return Connection(socket)
-
-
-def _receive(connection: Connection, messages: SimpleQueue[Any]) -> None:
-    """In a thread of its own, because sampling asks nothing of the socket."""
-    while True:
-        try:
-            messages.put(connection.recv())
-        except (EOFError, OSError):
-            if os.getpgrp() == os.getpid():  # with a compiler that may be at work
-                os.killpg(0, signal.SIGKILL)
-            os._exit(1)
 
 
 def _sample(

@@ -7,9 +7,9 @@ position (Zheng et al., "Judging LLM-as-a-Judge", arXiv 2306.05685, Section 3.3)
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 from datasets import Dataset
@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfie.errors import ConfigurationError
+from selfie.execution.map_shards import map_shards
 from selfie.models.batching import token_batches, with_oom_backoff
 from selfie.models.chat_template import render
 from selfie.models.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ from selfie.preference.token_log_probs import Head
 from selfie.runtime.memory import free_memory
 from selfie.scoring.log_probs import response_hidden
 from selfie.scoring.packed_rows import Row, stack
-from selfie.storage.shards import Shards, in_shards
+from selfie.storage.shards import Compute, Shards
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,31 @@ def verdict_probabilities(
         shards: where finished shards of verdicts are kept until all are there; without, all is done in one piece.
         arithmetic: the judge's.
     """
+    judge = partial(open_llm_judge, checkpoint, question, batch_tokens, arithmetic)
+    asker = partial(_open_asker, judge, question, prompts, responses_1, responses_2)
+    asked = map_shards(asker, shards, 2 * len(prompts))
+    log_odds = asked.with_format("torch", dtype=torch.float64)["log_odds"][:]
+    straight, swapped = torch.sigmoid(log_odds).chunk(2)
+    return torch.stack([straight, 1 - swapped], dim=1)
+
+
+@contextmanager
+def _open_asker(
+    judge: Callable[[], AbstractContextManager[Callable[[Sequence[str]], list[float]]]],
+    question: VerdictPrompt,
+    prompts: Sequence[str],
+    responses_1: Sequence[str],
+    responses_2: Sequence[str],
+) -> Iterator[Compute]:
+    """All pairs as they are, then all of them swapped."""
     rows = len(prompts)
 
     def text(row: int) -> str:
         number, (first, second) = row % rows, (responses_1, responses_2) if row < rows else (responses_2, responses_1)
         return question.fill(prompts[number], first[number], second[number])
 
-    with open_llm_judge(checkpoint, question, batch_tokens, arithmetic) as ask:
-        asked = in_shards(shards, lambda part: Dataset.from_dict({"log_odds": ask([*map(text, part)])}), 2 * rows)
-    log_odds = asked.with_format("torch", dtype=torch.float64)["log_odds"][:]
-    straight, swapped = torch.sigmoid(log_odds).chunk(2)
-    return torch.stack([straight, 1 - swapped], dim=1)
+    with judge() as ask:
+        yield lambda part: Dataset.from_dict({"log_odds": ask([*map(text, part)])})
 
 
 @contextmanager
@@ -114,7 +129,7 @@ def open_llm_judge(
     """
     tokenizer = checkpoint.load_tokenizer()
     verdicts = question.token_ids(tokenizer)
-    load = cache(lambda: checkpoint.load_model(arithmetic.dtype))  # not at all where every shard is there already
+    load = cache(lambda: checkpoint.load_model(arithmetic.dtype))
 
     def ask(texts: Sequence[str]) -> list[float]:
         asked = [render(tokenizer, [{"role": "user", "content": text}]) for text in texts]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from trl import RewardConfig, RewardTrainer
 
 from selfie.config.parameters import RewardModelParameters
 from selfie.errors import ModelError
+from selfie.execution.map_shards import map_shards
 from selfie.models.batching import with_oom_backoff
 from selfie.models.chat_template import Message, render
 from selfie.models.checkpoint import Checkpoint, compute_device
 from selfie.models.precision import Arithmetic
 from selfie.runtime.memory import free_memory
-from selfie.storage.shards import Shards, in_shards
+from selfie.storage.shards import Compute, Shards
 from selfie.training.checkpointing import Guard
 from selfie.training.trainer_settings import on_one_device, trainer_settings
 
@@ -49,15 +50,27 @@ def reward_model_scores(
     Raises:
         ModelError: the model has more than one label.
     """
+    rater = partial(_open_rater, checkpoint, conversations, responses, batch_tokens, arithmetic)
+    rewards = map_shards(rater, shards, len(responses))
+    column: Tensor = rewards.with_format("torch", dtype=torch.float64)["reward"][:]
+    return column
+
+
+@contextmanager
+def _open_rater(
+    checkpoint: Checkpoint,
+    conversations: Sequence[list[Message]],
+    responses: Sequence[str],
+    batch_tokens: int,
+    arithmetic: Arithmetic,
+) -> Iterator[Compute]:
     with open_reward_model(checkpoint, batch_tokens, arithmetic) as rate:
 
         def rate_part(part: range) -> Dataset:
             rows = slice(part.start, part.stop)
             return Dataset.from_dict({"reward": rate(list(zip(conversations[rows], responses[rows], strict=True)))})
 
-        rewards = in_shards(shards, rate_part, len(responses))
-    column: Tensor = rewards.with_format("torch", dtype=torch.float64)["reward"][:]
-    return column
+        yield rate_part
 
 
 @contextmanager
@@ -70,7 +83,7 @@ def open_reward_model(
         A function from (conversation, response) to rewards; it raises what :func:`reward_model_scores` does.
     """
     tokenizer = checkpoint.load_tokenizer()
-    load = cache(lambda: _load_judge(checkpoint, arithmetic))  # not at all where every shard is there already
+    load = cache(lambda: _load_judge(checkpoint, arithmetic))
 
     def rate(answered: Sequence[Answered]) -> list[float]:
         rows = [

@@ -1,7 +1,8 @@
 """log π(y|x) for many responses: prompts computed once, sorted by length, logits at response positions only."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from selfie.execution.map_shards import map_shards
 from selfie.models.batching import token_batches, with_oom_backoff
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic
@@ -17,7 +19,7 @@ from selfie.preference.token_log_probs import Head, sum_by_sequence, token_log_p
 from selfie.runtime.memory import free_memory, reuse_memory
 from selfie.scoring.attention import attending_along, share_prompts
 from selfie.scoring.packed_rows import Row, Rows, lay_out, stack
-from selfie.storage.shards import Shards, in_shards
+from selfie.storage.shards import Compute, Shards
 
 
 def score(
@@ -41,19 +43,31 @@ def score(
         shards: where finished shards of log-probs are kept until all are there; without, all is done in one piece.
         arithmetic: of the model's passes; sums over tokens are float64.
     """
+    scorer = partial(_open_scorer, checkpoint, prompts, responses, batch_tokens, name, arithmetic)
+    scored = map_shards(scorer, shards, len(responses))
+    return scored.with_format("numpy", dtype=np.float64)["log_prob"][:]
+
+
+@contextmanager
+def _open_scorer(
+    checkpoint: Checkpoint,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    batch_tokens: int,
+    name: str,
+    arithmetic: Arithmetic,
+) -> Iterator[Compute]:
     reuse_memory()
-    load = cache(lambda: checkpoint.load_model(arithmetic.dtype))  # not at all where every shard is there already
+    load = cache(lambda: checkpoint.load_model(arithmetic.dtype))
 
     def score_part(part: range) -> Dataset:
         rows = slice(part.start, part.stop)
-        log_probs = _score_rows(load(), prompts[rows], responses[rows], batch_tokens, name)
-        return Dataset.from_dict({"log_prob": log_probs})
+        return Dataset.from_dict({"log_prob": _score_rows(load(), prompts[rows], responses[rows], batch_tokens, name)})
 
     with arithmetic.products():
-        scored = in_shards(shards, score_part, len(responses))
-    load.cache_clear()
+        yield score_part
+    load.cache_clear()  # whoever opened this still holds score_part
     free_memory()
-    return scored.with_format("numpy", dtype=np.float64)["log_prob"][:]
 
 
 def _score_rows(

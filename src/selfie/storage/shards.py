@@ -2,17 +2,35 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets import Dataset, concatenate_datasets
 from kedro.io import DatasetError
 
+from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.runtime.memory import trim_memory
 from selfie.storage.commit import is_committed, set_aside
 from selfie.storage.rows import load_rows, save_rows
 
 logger = logging.getLogger(__name__)
+Compute = Callable[[range], Dataset]
+"""From the numbers of a shard's rows to their results, of the same columns in every shard."""
+
+
+class Shard(NamedTuple):
+    """One of them: where its results go, and the numbers of its rows."""
+
+    file: Path
+    rows: range
+
+    def commit(self, compute: Compute) -> None:
+        """Computes it, and commits the results."""
+        logger.debug("computing %s", self.file)
+        save_rows(self.file, compute(self.rows))
+        logger.debug("committed %s", self.file)
+        trim_memory()
 
 
 @dataclass(frozen=True)
@@ -20,56 +38,63 @@ class Shards:
     """Shards of ``rows`` rows in ``folder``, which belongs to one piece of work with fixed inputs.
 
     Batches must be formed inside a shard only: bf16 rounds differently in another batch, so that a resumed run equals
-    an uninterrupted one only if it forms the same batches.
+    an uninterrupted one only if it forms the same batches. ``execution`` says who computes those that a model computes.
     """
 
     folder: Path
     rows: int
+    execution: ExecutionParameters = DEFAULT_EXECUTION
 
     def within(self, name: str) -> "Shards":
         """Shards of a second piece of work in the same folder."""
-        return Shards(self.folder / name, self.rows)
+        return replace(self, folder=self.folder / name)
 
-    def map(self, compute: Callable[[range], Dataset], count: int) -> Dataset:
-        """``compute`` of every shard's row numbers, in order; each is committed, and read if it is there already.
-
-        Args:
-            compute: from the numbers of a shard's rows to their results, of the same columns in every shard.
-            count: how many rows there are.
-
-        Returns:
-            All results, memory-mapped from the shards' files.
-        """
+    def missing(self, count: int) -> list[Shard]:
+        """Those of ``count`` rows that are not committed; damaged ones are set aside."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        files = [self.folder / f"shard-{first // self.rows:06d}" for first in range(0, count, self.rows)]
-        (self.folder / f"shards-of-{len(files)}").touch()
-        committed = {number: part for number, file in enumerate(files) if (part := _read(file)) is not None}
-        if committed:
-            logger.info("%d of %d shards are committed: the others follow", len(committed), len(files))
+        shards = self._all(count)
+        (self.folder / f"shards-of-{len(shards)}").touch()
+        missing = [shard for shard in shards if not _is_intact(shard.file)]
+        if len(missing) < len(shards):
+            done = len(shards) - len(missing)
+            logger.info("%d of %d shards are committed: the others follow", done, len(shards))
+        return missing
+
+    def read(self, count: int) -> Dataset:
+        """The results of all ``count`` rows, in order and memory-mapped from the shards' files."""
         parts: list[Dataset] = []
-        for number, file in enumerate(files):
-            part = committed.get(number)
-            if part is None:
-                logger.debug("computing %s", file)
-                save_rows(file, compute(range(count)[number * self.rows : (number + 1) * self.rows]))
-                part = load_rows(file)
-                logger.debug("committed %s", file)
-                trim_memory()
-            parts.append(part)
-            part.info.features = parts[0].info.features  # one for all shards: a tenth of what a shard takes
+        for shard in self._all(count):
+            parts.append(load_rows(shard.file))
+            parts[-1].info.features = parts[0].info.features  # one for all shards: a tenth of what a shard takes
         return concatenate_datasets(parts)
 
+    def _all(self, count: int) -> list[Shard]:
+        firsts = range(0, count, self.rows)
+        return [
+            Shard(self.folder / f"shard-{number:06d}", range(first, min(first + self.rows, count)))
+            for number, first in enumerate(firsts)
+        ]
 
-def in_shards(shards: Shards | None, compute: Callable[[range], Dataset], count: int) -> Dataset:
-    """``shards.map(compute, count)``; without shards, all in one piece and in memory."""
-    return compute(range(count)) if shards is None else shards.map(compute, count)
+
+def in_shards(shards: Shards | None, compute: Compute, count: int) -> Dataset:
+    """``compute`` of all rows in this process; each shard is committed, and read if it is there already.
+
+    Without shards, all in one piece and in memory. What a model computes goes to
+    :func:`selfie.execution.map_shards.map_shards`.
+    """
+    if shards is None:
+        return compute(range(count))
+    for shard in shards.missing(count):
+        shard.commit(compute)
+    return shards.read(count)
 
 
-def _read(file: Path) -> Dataset | None:
+def _is_intact(file: Path) -> bool:
     if not is_committed(file):
-        return None
+        return False
     try:
-        return load_rows(file)
+        load_rows(file)
     except DatasetError:
         logger.warning("%s is damaged: set aside as %s, and computed anew", file, set_aside(file))
-        return None
+        return False
+    return True

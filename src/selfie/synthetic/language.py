@@ -21,6 +21,9 @@ WORDS = 32
 SHARED = 0.8  # of the variance of words' values: what holds for every topic
 SUCCESSORS = 12  # words that may follow a word
 FULL_RESPONSE_WORDS = 6
+FEWEST_WORDS, MOST_WORDS = 4, 16  # of a response
+PROMPT_TOKENS = 5  # three words and a mark on either side
+MEAN_RESPONSE_TOKENS = (FEWEST_WORDS + MOST_WORDS) / 2 + 1
 LANGUAGE_SEED = 2406_04412
 
 TOPIC_WORDS = [[f"t{topic}{letter}" for letter in "abcdefghi"[:PROMPT_WORDS]] for topic in range(TOPICS)]
@@ -77,7 +80,7 @@ def write_response(prompt: str, rng: np.random.Generator) -> str:
     """A chain of 4 to 16 words that the grammar allows, with a slight leaning towards the topic's."""
     transitions = _grammar()[0][_topic(prompt)]
     words = [WORDS]
-    for _ in range(rng.integers(4, 17)):
+    for _ in range(rng.integers(FEWEST_WORDS, MOST_WORDS + 1)):
         words.append(int(rng.choice(WORDS, p=transitions[words[-1]])))
     return " ".join(VOCABULARY[word] for word in words[1:])
 

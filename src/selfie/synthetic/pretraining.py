@@ -15,25 +15,29 @@ HIDDEN, LAYERS, HEADS = 96, 3, 4
 BATCH, LEARNING_RATE = 64, 3e-3
 
 
+def model_config() -> LlamaConfig:
+    """The supervised model's shape."""
+    tokenizer = make_tokenizer()
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        intermediate_size=3 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
 def pretrain(corpus: list[tuple[str, str]], seed: int, folder: Path) -> Checkpoint:
     """Trains on (prompt, response) pairs, one epoch, and saves model and tokenizer into ``folder``."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=HIDDEN,
-            intermediate_size=3 * HIDDEN,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=HEADS,
-            max_position_embeddings=128,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    model = LlamaForCausalLM(model_config())
     prompts = [render(tokenizer, [{"role": "user", "content": prompt}]) for prompt, _ in corpus]
     responses = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for _, text in corpus]
     steps = len(corpus) // BATCH

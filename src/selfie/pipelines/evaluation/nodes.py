@@ -8,6 +8,7 @@ import pandas as pd
 from datasets import Dataset
 from pydantic import SecretStr
 
+from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.config.gold import GoldParameters
 from selfie.config.parameters import (
     AnnotationParameters,
@@ -56,6 +57,7 @@ def generate_outputs(
     precision: str,
     max_length: int,
     seed: int,
+    execution: ExecutionParameters = DEFAULT_EXECUTION,
 ) -> list[Record]:
     """One answer to each evaluation prompt, in AlpacaEval's format; every policy draws with the same seeds.
 
@@ -72,7 +74,7 @@ def generate_outputs(
         max_length=max_length,
         purpose="evaluation",
         seed=seed,
-        shards=Shards(workspace, generation.shard_rows),
+        shards=Shards(workspace, generation.shard_rows, execution),
         arithmetic=sampling_arithmetic(precision, policy),
     )
     name = Path(policy.source).name
@@ -167,6 +169,7 @@ def answer_mt_bench(
     precision: str,
     max_length: int,
     seed: int,
+    execution: ExecutionParameters = DEFAULT_EXECUTION,
 ) -> list[Record]:
     """The policy's answers to both turns of each question."""
     return answer_questions(
@@ -177,7 +180,7 @@ def answer_mt_bench(
         batch_tokens=generation.batch_tokens,
         max_length=max_length,
         seed=seed,
-        shards=Shards(workspace, generation.shard_rows),
+        shards=Shards(workspace, generation.shard_rows, execution),
         arithmetic=sampling_arithmetic(precision, policy),
     )
 

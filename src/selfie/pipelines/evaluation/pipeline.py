@@ -20,6 +20,7 @@ SAMPLING = [
     "params:precision.evaluation",
     "params:max_length",
     "params:seed",
+    "params:execution",
 ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.config.parameters import GenerationParameters
 from selfie.generation.engine import Sampling
 from selfie.generation.sampling import beside_one_another, sample_responses
@@ -43,10 +44,11 @@ def generate_responses(
     precision: str,
     max_length: int,
     seed: int,
+    execution: ExecutionParameters = DEFAULT_EXECUTION,
 ) -> Dataset:
     """Several responses to each prompt, as the very token ids that were sampled; ``source`` says by which model."""
     iteration = prompts[0]["iteration"]
-    shards = Shards(workspace, parameters.shard_rows)
+    shards = Shards(workspace, parameters.shard_rows, execution)
     initial_samples = parameters.initial_samples
     counts = {"policy": parameters.samples_per_prompt - initial_samples, "initial": initial_samples}
     models = {"policy": previous_policy, "initial": initial_model}

@@ -39,6 +39,7 @@ def create_pipeline() -> Pipeline:
                     "params:precision.sampling",
                     "params:max_length",
                     "params:seed",
+                    "params:execution",
                 ],
                 outputs="responses",
                 name="generate_responses",

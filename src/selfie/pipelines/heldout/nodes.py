@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from datasets import Dataset, interleave_datasets
 
+from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.config.parameters import JudgingParameters
 from selfie.evaluation.heldout import audit_judges
 from selfie.judges.prompted_policy import VerdictPrompt, verdict_probabilities
@@ -35,9 +36,10 @@ def score_heldout(
     shard_rows: int,
     precision: str,
     max_length: int,
+    execution: ExecutionParameters = DEFAULT_EXECUTION,
 ) -> Dataset:
     """The policy's log-probs of both responses of pairs that nothing was trained on."""
-    shards = Shards(workspace, shard_rows)
+    shards = Shards(workspace, shard_rows, execution)
     tokenizer = policy.load_tokenizer()
     pairs = tokenize(heldout_preferences, tokenizer, max_length, "held-out preferences", shards.within("pairs"))
     # The two responses of a pair next to each other: they share their prompt's computation.

@@ -14,6 +14,7 @@ SCORE = Node(
         "params:judging.shard_rows",
         "params:precision.scoring",
         "params:max_length",
+        "params:execution",
     ],
     outputs="heldout_scores",
     name="score_heldout",

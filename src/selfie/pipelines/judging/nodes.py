@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.config.gold import GoldParameters
 from selfie.config.parameters import JudgingParameters
 from selfie.generation.sampling import sampled_by
@@ -50,11 +51,12 @@ def score_responses(
     workspace: Path,
     batch_tokens: int,
     shard_rows: int,
+    execution: ExecutionParameters = DEFAULT_EXECUTION,
 ) -> Dataset:
     """Adds log π_{i-1}(y|x) and log π_init(y|x), summed over the response's tokens, both in the chosen arithmetic."""
     arithmetic = Arithmetic(precision["scoring"])
     prompts, sampled = responses["prompt_ids"], responses["response_ids"]
-    shards = Shards(workspace, shard_rows)
+    shards = Shards(workspace, shard_rows, execution)
     for column, model in (("policy_log_prob", previous_policy), ("initial_log_prob", initial_model)):
         name = column.removesuffix("_log_prob")
         log_probs = score(model, prompts, sampled, batch_tokens, name, shards.within(name), arithmetic)
@@ -69,10 +71,11 @@ def judge_responses(
     precision: str,
     beta: float,
     gold: GoldParameters | None,
+    execution: ExecutionParameters = DEFAULT_EXECUTION,
     judge_model: Checkpoint | None = None,
 ) -> Dataset:
     """The best and the worst response of each prompt, by the judge's reward, of those that the parameters admit."""
-    shards = Shards(workspace, parameters.shard_rows)
+    shards = Shards(workspace, parameters.shard_rows, execution)
     rewards = response_rewards(scored, parameters, beta, gold, judge_model, shards, precision)
     outside = None
     if parameters.support_percentile:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
+from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.config.labelling import BY_POLICY, LabellingParameters
 from selfie.config.parameters import GenerationParameters, JudgingParameters
 from selfie.datasets.records import check_text
@@ -84,6 +85,7 @@ def sample_candidates(
     precision: str,
     max_length: int,
     seed: int,
+    execution: ExecutionParameters = DEFAULT_EXECUTION,
 ) -> Dataset:
     """Several responses to each prompt, from the initial model or the policy that ``labelling.policy`` names.
 
@@ -107,7 +109,7 @@ def sample_candidates(
             max_length=max_length,
             purpose="labelling",
             seed=seed,
-            shards=Shards(workspace / f"round_{len(rounds)}", parameters.shard_rows),
+            shards=Shards(workspace / f"round_{len(rounds)}", parameters.shard_rows, execution),
             arithmetic=sampling_arithmetic(precision, policy),
         )
         rounds.append(responses)

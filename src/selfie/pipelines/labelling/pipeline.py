@@ -34,6 +34,7 @@ def create_pipeline(selection: str) -> Pipeline:
                 "params:precision.sampling",
                 "params:max_length",
                 "params:seed",
+                "params:execution",
             ],
             outputs="responses",
             name="sample_candidates",

@@ -1,0 +1,22 @@
+"""On which devices the work of a stage is done."""
+
+from typing import Annotated, Literal
+
+from pydantic import PositiveInt
+
+from selfie.config.strict import NO_EFFECT, StrictModel
+
+
+class ExecutionParameters(StrictModel):
+    """How the shards of sampling, scoring and judging by a model are shared out (docs/devices.md)."""
+
+    backend: Annotated[Literal["local", "ray"], NO_EFFECT] = "local"
+    """``local``: processes on this machine. ``ray``: actors on a Ray cluster; takes the extra ``ray``."""
+    workers: Annotated[Literal["auto"] | PositiveInt, NO_EFFECT] = "auto"
+    """Each holds a model of its own. ``auto``: one a GPU; without GPUs one on this machine, or one a node of Ray's.
+    One local worker is the run's own process."""
+    ray_address: Annotated[str | None, NO_EFFECT] = None
+    """``HOST:PORT`` of a running cluster's head. null: Ray is started on this machine, for this run alone."""
+
+
+DEFAULT_EXECUTION = ExecutionParameters()
