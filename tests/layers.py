@@ -16,6 +16,7 @@ LAYERS = {
         "generation/test_vllm_console.py",
         "generation/test_vllm_engine.py",
         "generation/test_vllm_worker.py",
+        "labelling/test_label_command.py",
         "labelling/test_label_file.py::test_labels_of_a_killed_process_are_there",
         "labelling/test_label_in_browser.py",
         "labelling/test_page.py",
