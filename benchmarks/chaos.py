@@ -28,7 +28,6 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 
-from selfie.app.runner import ContinuingRunner
 from selfie.app.status import stage_of
 from selfie.storage import commit
 
@@ -171,7 +170,7 @@ def start(folder: Path, plan: Plan, flushes: int) -> tuple[int, int]:
         prepare_to_die(flushes, theirs)
         session: Any = KedroSession.create(PROJECT, env=plan.env, runtime_params=plan.parameters)
         with session:
-            session.run(runner=ContinuingRunner())
+            session.run()
         status = 0
     except BaseException:
         logging.exception("the attempt failed")

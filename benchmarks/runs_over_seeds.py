@@ -66,13 +66,11 @@ def run_pipeline(
     """
     from kedro.framework.session import KedroSession
 
-    from selfie.app.runner import ContinuingRunner
-
     given = {**parameters, "experiment": experiment}
     source = str(conf) if conf else None
     session: Any = KedroSession.create(project, env=env, conf_source=source, runtime_params=given)
     with session:
-        session.run(pipeline_names=[pipeline], to_outputs=to_outputs, runner=ContinuingRunner())
+        session.run(pipeline_names=[pipeline], to_outputs=to_outputs)
 
 
 def fingerprint(project: Path, env: str, **parameters: Any) -> str:

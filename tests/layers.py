@@ -31,6 +31,7 @@ LAYERS = {
         "test_faults.py",
         "test_plug_ins.py",
         "test_project.py",
+        "test_sessions.py",
         "test_starter.py",
         "tracking/test_journal.py",
         "training/test_checkpointing.py",

@@ -31,7 +31,7 @@ def run(
 ) -> None:
     """What ``kedro run --env ENV --pipelines NAMES --params PARAMETERS`` does, without the command line."""
     with session(env, conf_source, **parameters) as opened:
-        opened.run(pipeline_names=list(names) or None, runner=ContinuingRunner(fresh=fresh))
+        opened.run(pipeline_names=list(names) or None, runner=ContinuingRunner(fresh=True) if fresh else None)
 
 
 def write_to(folder: Path, patch: pytest.MonkeyPatch, empty_database: Path) -> None:

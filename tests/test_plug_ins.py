@@ -22,7 +22,6 @@ from configuration import parameters
 from runs import PROJECT
 from selfie.app.freshness import examine
 from selfie.app.preflight import check_inputs
-from selfie.app.runner import ContinuingRunner
 from selfie.config.parameters import JudgingParameters
 from selfie.errors import ConfigurationError
 from selfie.generation.engine import Request, Sampling
@@ -89,7 +88,7 @@ def session_of(package: Path, own_project: Path, tmp_path_factory: pytest.TempPa
 def made(session_of: Any) -> Any:
     """``made(name)`` loads a dataset of one whole run with all of them."""
     with session_of(**OWN) as session:
-        session.run(runner=ContinuingRunner())
+        session.run()
         yield session.load_context().catalog.load
 
 

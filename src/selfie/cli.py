@@ -13,7 +13,8 @@ from rich.console import Console
 from selfie.errors.disk_and_memory import explain
 from selfie.runtime.signals import exit_on_sigterm
 
-RUNNER = "selfie.app.runner.ContinuingRunner"
+# Kedro's default by its name, too: the server and other tools give that name where nobody chose a runner.
+RUNNERS = dict.fromkeys((None, "SequentialRunner"), "selfie.app.runner.ContinuingRunner")
 
 
 @click.group(context_settings=CONTEXT_SETTINGS, name="selfie")
@@ -27,7 +28,7 @@ def _run(fresh: bool, runner: str | None, runner_params: dict[str, Any], **optio
     assert kedro_run.callback is not None
     try:
         with exit_on_sigterm():
-            return kedro_run.callback(runner=runner or RUNNER, runner_params=runner_params, **options)
+            return kedro_run.callback(runner=RUNNERS.get(runner, runner), runner_params=runner_params, **options)
     except Exception as error:
         known = explain(error)
         if known is None or known is error:

@@ -4,11 +4,14 @@ import logging
 import os
 import resource
 import shutil
+import threading
 import time
 import warnings
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import click
 import psutil
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -24,6 +27,7 @@ from selfie.app.preflight import check_inputs, check_parameters
 from selfie.app.status import stage_of
 from selfie.config.pipeline_options import choose_options, current_options
 from selfie.config.reading import read_configuration
+from selfie.errors import AlreadyRunningError
 from selfie.errors.disk_and_memory import storage_error
 from selfie.errors.redaction import redact_logs
 from selfie.reporting.tables import print_table, terminal_table
@@ -62,14 +66,38 @@ class PreflightHooks:
 
 
 class LockHooks:
-    """Two runs never write to the same experiment."""
+    """Two runs never write to the same experiment, and a process runs one at a time: its hooks follow one run."""
 
-    lock: RunLock | None = None
+    def __init__(self) -> None:
+        self.lock: RunLock | None = None
+        self.guard = threading.Lock()
+        self.prepares: int | None = None  # the thread that made the last context
+        self.runs: int | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self) -> None:
+        """Refuses what would change the pipelines and all hooks' state under a run in another thread."""
+        with self.guard:
+            self._refuse_besides(self.runs)
+            self.prepares = threading.get_ident()
+
+    @hook_impl(wrapper=True, specname="before_pipeline_run")
+    def begin(self) -> Generator[None, Any, Any]:
+        """The process runs from here on; no longer where a hook refuses the run, since Kedro tells no hook of that."""
+        with self.guard:
+            self._refuse_besides(self.runs)
+            self._refuse_besides(self.prepares)
+            self.runs = threading.get_ident()
+        try:
+            return (yield)
+        except BaseException:
+            self._release()
+            raise
 
     @hook_impl
     def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
         """Takes the experiment's lock; it is also the first thing that is written, so a locked folder shows here."""
-        self._release()  # another hook may have failed after this one
+        self._let_go()  # a runner that was interrupted may have left it
         if "run_lock" not in catalog:
             return
         lock: RunLock = catalog.load("run_lock")
@@ -90,9 +118,20 @@ class LockHooks:
         self._release()
 
     def _release(self) -> None:
+        self._let_go()
+        self.runs = None
+
+    def _let_go(self) -> None:
         if self.lock is not None:
             self.lock.release()
             self.lock = None
+
+    @staticmethod
+    def _refuse_besides(thread: int | None) -> None:
+        if thread not in (None, threading.get_ident()):
+            problem = "another of its threads is at a run, and a process runs one at a time"
+            remedy = "wait until it is done, or start a process for each run that goes on at the same time"
+            raise AlreadyRunningError(f"process {os.getpid()}", problem, remedy)
 
 
 class ProvenanceHooks:
@@ -134,13 +173,19 @@ class ProvenanceHooks:
 class TimingHooks:
     """Records every node's share of the wall clock and the peak of the memory, in the dataset ``timings``.
 
-    A share runs from the end of the node before (the first one's from the start of the process), so that the shares
-    add up to the whole, imports and saving included.
+    A share runs from the end of the node before, so that the shares add up to the whole, saving included. The first
+    one's runs from the start of a command's process, imports included; in a notebook or a server from the run's start.
     """
 
     def __init__(self) -> None:
         # On the monotonic clock, so that nothing takes negative time when somebody sets the clock.
         self.mark = time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Leaves out what a process that is older than its run did before."""
+        if click.get_current_context(silent=True) is None:
+            self.mark = time.monotonic()
 
     @hook_impl
     def after_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
@@ -161,7 +206,14 @@ class TimingHooks:
 
 
 class ConsoleHooks:
-    """The table at the end."""
+    """The table at the end, and a word at the start where nothing will be skipped."""
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Nothing is kept of an earlier run in the same process."""
+        self.summary: Any = None
+        if run_params["runner"] != "None" and "ContinuingRunner" not in run_params["runner"]:  # None: the default
+            logger.warning("%s repeats every step, fresh or not", run_params["runner"])
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -172,7 +224,7 @@ class ConsoleHooks:
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Prints the summary, if one was made."""
-        if hasattr(self, "summary"):
+        if self.summary is not None:
             print_table(terminal_table(self.summary))
 
 

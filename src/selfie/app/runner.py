@@ -1,18 +1,21 @@
-"""The runner of ``kedro run``: goes on where the last run stopped, and repeats only what is stale."""
+"""The runner of every session: goes on where the last run stopped, and repeats only what is stale."""
 
 import logging
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import kedro.runner
+from kedro.framework.session import service_session, session
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from kedro.runner import SequentialRunner
+from kedro.runner.sequential_runner import SequentialRunner
 from kedro.runner.task import Task
 from pluggy import PluginManager
 
 from selfie.app.freshness import examine, provenance_of, workspace_of
+from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.provenance import Artefact
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,18 @@ class ContinuingRunner(SequentialRunner):
         hook_manager: PluginManager | None = None,
         run_id: str | None = None,
     ) -> None:
+        try:
+            with exit_on_sigterm():
+                self._run_steps(pipeline, catalog, hook_manager, run_id)
+        except KeyboardInterrupt as error:
+            # Kedro tells hooks of an Exception only, but a notebook lives on, and would keep the experiment's lock.
+            if hook_manager is not None:
+                hook_manager.hook.on_pipeline_error(error=error, run_params={}, pipeline=pipeline, catalog=catalog)
+            raise
+
+    def _run_steps(
+        self, pipeline: Pipeline, catalog: CatalogProtocol, hook_manager: PluginManager | None, run_id: str | None
+    ) -> None:
         if self.fresh:
             self._forget(pipeline, catalog)
         skipped: list[Node] = []
@@ -70,6 +85,17 @@ class ContinuingRunner(SequentialRunner):
                     dataset: Any = catalog.get(name)
                     if isinstance(dataset, Artefact):
                         dataset.forget()
+
+
+def continue_by_default() -> None:
+    """From now on every session that is given no runner continues, whoever opened it.
+
+    Kedro has no setting for the runner. ``SESSION_CLASS`` does not reach Airflow's tasks and the server, which open
+    Kedro's own session classes, and a hook can't skip a node. But both classes and the server look up the name of
+    Kedro's default runner when a run begins; so the name changes its meaning, and the class stays what it is.
+    """
+    for module in (kedro.runner, session, service_session):
+        vars(module)["SequentialRunner"] = ContinuingRunner
 
 
 def _remove_scratch(node: Node, catalog: CatalogProtocol, superseded: bool = False) -> None:

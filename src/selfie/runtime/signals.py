@@ -24,8 +24,12 @@ class TerminatedError(SystemExit):
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM raises TerminatedError: at once, or inside :func:`finish_step_on_sigterm` after the step."""
-    if threading.current_thread() is not threading.main_thread():
+    """Inside, SIGTERM raises TerminatedError: at once, or inside :func:`finish_step_on_sigterm` after the step.
+
+    Who handles SIGTERM already (this, around it; a server, a scheduler) keeps on doing so.
+    """
+    handled = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    if handled or threading.current_thread() is not threading.main_thread():
         yield
         return
     _requested.clear()

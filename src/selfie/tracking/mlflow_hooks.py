@@ -1,4 +1,6 @@
-"""One MLflow run a ``kedro run``, one child run an iteration, with the same metric names in every child.
+"""One MLflow run a run, one child run an iteration, with the same metric names in every child.
+
+Steps of one pipeline that are run one at a time, as Airflow does, are one MLflow run.
 
 Metrics are repeated on the parent with the iteration as their step, so that parents of different methods can be
 compared as curves. Models are logged as external models with their lineage; weights are not copied.
@@ -42,6 +44,8 @@ ARTIFACTS = {
     "html_report": "report.html",
     "progress_plot": "progress.html",
 }
+WHOLE = "__default__"
+SLICES = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs", "namespaces")
 METRICS = ("evaluation", "labels", "diagnostics", "style_guide", "drift", "mt_bench")
 
 
@@ -132,16 +136,17 @@ class MlflowHooks:
         self._close("FINISHED")
 
     @hook_impl
-    def on_pipeline_error(self, error: Exception) -> None:
+    def on_pipeline_error(self, error: BaseException) -> None:
         """Closes the runs as failed, with the error's first line."""
         if getattr(self, "parent", ""):
-            self.client.set_tag(self.parent, "error", redact(str(error)).split("\n", 1)[0][:500])
+            text = str(error) or type(error).__name__
+            self.client.set_tag(self.parent, "error", redact(text).split("\n", 1)[0][:500])
             self._close("FAILED")
 
     def _open(self) -> None:
-        """A new parent run, or the last one, if that was cut short with the same parameters."""
+        """A new parent run, or the last one, if that was cut short, or ran other steps, with the same parameters."""
         self.experiment_id = self._experiment(self.parameters["experiment"])
-        name = "+".join(self.run_params["pipeline_names"] or ["whole loop"])
+        name = _pipelines(self.run_params) or "whole loop"
         flat = flatten(self.parameters)
         self.tags = tags = self._tags(self.run_params, flat)
         self.signature = [name, tags["config_hash"], tags["kedro_env"]]
@@ -152,7 +157,7 @@ class MlflowHooks:
                 self.client.update_run(run, status="RUNNING")
             self.client.set_tag(self.parent, "continued", self.run_params["run_id"])
             return
-        if last is not None:
+        if last is not None and not last.get("ended"):
             for run in [*last["children"].values(), last["parent"]]:
                 self.client.set_terminated(run, "KILLED")
         run = self.client.create_run(
@@ -166,9 +171,9 @@ class MlflowHooks:
         )
         self._note()
 
-    def _note(self) -> None:
+    def _note(self, ended: bool = False) -> None:
         run = {"signature": self.signature, "parent": self.parent, "children": self.children, "logged": self.logged}
-        self.client.note_open(run)
+        self.client.note_open({**run, "ended": ended})
 
     def _experiment(self, name: str) -> str:
         on_server = self.settings["tracking_uri"].startswith("http")
@@ -270,14 +275,16 @@ class MlflowHooks:
         if self.parent:
             for run in [*self.children.values(), self.parent]:
                 self.client.set_terminated(run, status)
-            if status == "FINISHED":
+            if status == "FINISHED" and any(self.run_params[name] for name in SLICES):
+                self._note(ended=True)  # other steps of the pipeline may follow
+            elif status == "FINISHED":
                 self.client.note_open(None)
         self.client.close()
 
 
 def _command(run_params: Mapping[str, Any]) -> str:
     """What was typed, less ``--params``, whose values are the run's parameters."""
-    names = ",".join(run_params["pipeline_names"] or [])
+    names = _pipelines(run_params, ",")
     return (
         "kedro run" + (f" --pipelines {names}" if names else "") + (f" --env {e}" if (e := run_params["env"]) else "")
     )
@@ -286,10 +293,19 @@ def _command(run_params: Mapping[str, Any]) -> str:
 def _run_name(experiment: str, run_params: Mapping[str, Any]) -> str:
     """Experiment (a method's is EXPERIMENT_METHOD), what ran, what ``--params`` changed, when."""
     changed = {key: value for key, value in flatten(run_params["runtime_params"]).items() if key != "experiment"}
-    pipelines = "+".join(run_params["pipeline_names"] or ["whole loop"])
     return " ".join(
-        [f"{experiment}:", pipelines, *(f"{key}={value}" for key, value in changed.items()), run_params["run_id"]]
+        [
+            f"{experiment}:",
+            _pipelines(run_params) or "whole loop",
+            *(f"{key}={value}" for key, value in changed.items()),
+            run_params["run_id"],
+        ]
     )
+
+
+def _pipelines(run_params: Mapping[str, Any], separator: str = "+") -> str:
+    """Their names; none for the whole, which a server and Airflow call by its own name."""
+    return separator.join(name for name in run_params["pipeline_names"] or [] if name != WHOLE)
 
 
 def _step(namespace: str) -> int:
