@@ -8,6 +8,7 @@ from pathlib import Path
 
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 import psutil
+import ray
 from ray.cluster_utils import Cluster
 
 from selfie.config.execution import ExecutionParameters
@@ -44,6 +45,7 @@ def main(task: str, folder: Path, model: str) -> None:
             if socket.status == psutil.CONN_LISTEN
         ]
         print("listens on", sorted(set(listening)), flush=True)
+        ray.shutdown()
         cluster.shutdown()
 
 

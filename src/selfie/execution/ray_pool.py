@@ -10,13 +10,12 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from importlib.metadata import version
 from typing import Any, Self
 
-from selfie import __version__
 from selfie.config.execution import ExecutionParameters
 from selfie.errors import ConfigurationError
 from selfie.errors.disk_and_memory import explain
+from selfie.execution.versions import other_versions, versions_here
 from selfie.storage.shards import Shard
 
 SECONDS_TO_ANSWER = 10
@@ -155,17 +154,10 @@ def check_cluster(execution: ExecutionParameters) -> None:
         _refuse_others(versions_here(), theirs, name)
 
 
-def versions_here() -> dict[str, str]:
-    """Of the packages that decide what comes of a shard."""
-    return {"selfie": __version__, **{name: version(name) for name in ("torch", "transformers")}}
-
-
 def _refuse_others(run: Mapping[str, str], node: Mapping[str, str], name: str) -> None:
-    others = [
-        f"{package} {node[package]}, the run has {run[package]}" for package in run if node[package] != run[package]
-    ]
+    others = other_versions(run, node)
     if others:
-        raise ConfigurationError(f"Ray node {name}", f"it has {'; '.join(others)}", "install the same versions on both")
+        raise ConfigurationError(f"Ray node {name}", f"it has {others}", "install the same versions on both")
 
 
 def _share(ray: Any, execution: ExecutionParameters) -> tuple[int, dict[str, int]]:
