@@ -78,7 +78,16 @@ def test_an_endpoint_answers_at_its_pace():
 
 def test_overheads_are_of_steps_models_rows_and_passes():
     extra = Overheads(
-        start=100, step=1, load=10, engine=1000, sampled=0.1, scored=0.2, optimizer_step=3, pass_of_layer=0.01, disk=1e3
+        start=100,
+        step=1,
+        load=10,
+        engine=1000,
+        sampled=0.1,
+        scored=0.2,
+        trained=0.3,
+        optimizer_step=3,
+        pass_of_layer=0.01,
+        disk=1e3,
     )
     device = replace(DEVICE, overheads=extra)
     assert cost_of(None, TINY, device).seconds == 1
@@ -86,7 +95,7 @@ def test_overheads_are_of_steps_models_rows_and_passes():
     assert cost_of(SCORING, TINY, device).parts[OVERHEAD] == pytest.approx(1 + (10 + 2) + 20)
     # Two models of 4 bytes a weight (mixed) are loaded, one is saved; two steps, 64 rows.
     mixed = replace(TRAINING, arithmetic="mixed")
-    assert cost_of(mixed, TINY, device).parts[OVERHEAD] == pytest.approx(1 + 2 * (10 + 4) + 4 + 2 * 3 + 12.8)
+    assert cost_of(mixed, TINY, device).parts[OVERHEAD] == pytest.approx(1 + 2 * (10 + 4) + 4 + 2 * 3 + 19.2)
     # 400 passes through 2 layers.
     assert cost_of(SAMPLING, TINY, device).parts[OVERHEAD] == pytest.approx(1 + 12 + 10 + 400 * 2 * 0.01)
     vllm = cost_of(replace(SAMPLING, engine="vllm", rows=20, response=4), TINY, device).parts[OVERHEAD]

@@ -58,7 +58,7 @@ def cost_of(work: Work | None, shape: ModelShape, hardware: Hardware, devices: i
     else:
         used = math.gcd(work.batch_size, devices)
         parts = _training(work, shape, hardware, used, sharded)
-        overhead += extra.optimizer_step * work.steps + extra.scored * work.rows / used
+        overhead += extra.optimizer_step * work.steps + extra.trained * work.rows / used
         overhead += 4 * shape.parameters / extra.disk  # the policy is saved
     return Cost({**parts, OVERHEAD: overhead}, used)
 
