@@ -19,6 +19,8 @@ def test_scoring_is_flops_over_the_speed_of_its_arithmetic():
     in_tf32 = replace(SCORING, arithmetic="tf32")
     assert cost_of(in_tf32, TINY, DEVICE).seconds == pytest.approx(2 * SCORING.flops(TINY) / 1e6)
     assert cost_of(SCORING, TINY, DEVICE, devices=4).seconds == pytest.approx(SCORING.flops(TINY) / 4e6)
+    alone = cost_of(replace(SCORING, alone=True), TINY, DEVICE, devices=4)
+    assert (alone.seconds, alone.devices) == (pytest.approx(SCORING.flops(TINY) / 1e6), 1)
 
 
 def test_generate_reads_weights_and_cache_in_every_step():
