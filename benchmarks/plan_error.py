@@ -25,7 +25,6 @@ from selfie.planning.this_machine import this_machine
 from selfie.reporting.summary import policy_name
 from selfie.reporting.tables import markdown_table
 from selfie.runtime.machine import describe_machine
-from selfie.storage.commit import commit_text
 
 PROJECT = Path(__file__).parents[1]
 HEADER = ["namespace", "stage", "planned, s", "run, s", "planned / run"]
@@ -121,7 +120,7 @@ def main(env: str | None, params: dict[str, Any], file: str | None, results: str
     click.echo(page(result))
     written = Path(results) / f"{describe_machine()['name']}-plan.json"
     known = json.loads(written.read_text()) if written.exists() else {}
-    commit_text(written, json.dumps({**known, parameters.experiment: result}, indent=1))
+    written.write_text(json.dumps({**known, parameters.experiment: result}, indent=1) + "\n")
 
 
 main.params += [option for option in kedro_run.params if option.name in ("env", "params")]

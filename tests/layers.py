@@ -42,6 +42,7 @@ LAYERS = {
         "benchmarks/test_chaos.py::test_killed_runs_end_like_uninterrupted_ones",
         "benchmarks/test_label_selection.py::test_the_study_runs_and_resumes",
         "benchmarks/test_method_comparison_study.py",
+        "benchmarks/test_scaling.py",
         "benchmarks/test_speed.py::test_a_contestant_runs_in_a_process_of_its_own",
         "benchmarks/test_speed.py::test_every_part_runs_and_is_written",
         "benchmarks/test_speed.py::test_only_ours_runs_with_the_projects_settings",

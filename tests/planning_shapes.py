@@ -16,7 +16,7 @@ TINY = ModelShape(
     cache_width=16,
     vocabulary=10,
 )
-NO_OVERHEADS = Overheads(0, 0, 0, 0, 0, 0, 0, 0, float("inf"))
+NO_OVERHEADS = Overheads(0, 0, 0, 0, 0, 0, 0, 0, 0, float("inf"))
 DEVICE = Hardware(
     name="device",
     source="the test's",

@@ -19,6 +19,8 @@ def test_scoring_is_flops_over_the_speed_of_its_arithmetic():
     in_tf32 = replace(SCORING, arithmetic="tf32")
     assert cost_of(in_tf32, TINY, DEVICE).seconds == pytest.approx(2 * SCORING.flops(TINY) / 1e6)
     assert cost_of(SCORING, TINY, DEVICE, devices=4).seconds == pytest.approx(SCORING.flops(TINY) / 4e6)
+    alone = cost_of(replace(SCORING, alone=True), TINY, DEVICE, devices=4)
+    assert (alone.seconds, alone.devices) == (pytest.approx(SCORING.flops(TINY) / 1e6), 1)
 
 
 def test_generate_reads_weights_and_cache_in_every_step():
@@ -78,7 +80,16 @@ def test_an_endpoint_answers_at_its_pace():
 
 def test_overheads_are_of_steps_models_rows_and_passes():
     extra = Overheads(
-        start=100, step=1, load=10, engine=1000, sampled=0.1, scored=0.2, optimizer_step=3, pass_of_layer=0.01, disk=1e3
+        start=100,
+        step=1,
+        load=10,
+        engine=1000,
+        sampled=0.1,
+        scored=0.2,
+        trained=0.3,
+        optimizer_step=3,
+        pass_of_layer=0.01,
+        disk=1e3,
     )
     device = replace(DEVICE, overheads=extra)
     assert cost_of(None, TINY, device).seconds == 1
@@ -86,7 +97,7 @@ def test_overheads_are_of_steps_models_rows_and_passes():
     assert cost_of(SCORING, TINY, device).parts[OVERHEAD] == pytest.approx(1 + (10 + 2) + 20)
     # Two models of 4 bytes a weight (mixed) are loaded, one is saved; two steps, 64 rows.
     mixed = replace(TRAINING, arithmetic="mixed")
-    assert cost_of(mixed, TINY, device).parts[OVERHEAD] == pytest.approx(1 + 2 * (10 + 4) + 4 + 2 * 3 + 12.8)
+    assert cost_of(mixed, TINY, device).parts[OVERHEAD] == pytest.approx(1 + 2 * (10 + 4) + 4 + 2 * 3 + 19.2)
     # 400 passes through 2 layers.
     assert cost_of(SAMPLING, TINY, device).parts[OVERHEAD] == pytest.approx(1 + 12 + 10 + 400 * 2 * 0.01)
     vllm = cost_of(replace(SAMPLING, engine="vllm", rows=20, response=4), TINY, device).parts[OVERHEAD]

@@ -32,33 +32,41 @@ def test_full_fine_tuning_by_hand():
     A token leaves 2 bytes of the 120 sides and 16 of 8 numbers in 2 layers; 80 of the 100 tokens have logits, whose
     gradient is as large.
     """
-    memory = training_memory(TRAINING, TINY, libraries=7)
+    memory = training_memory(TRAINING, TINY, replace(DEVICE, libraries=7))
     assert (memory.weights, memory.gradients, memory.optimizer) == (4000 + 2 * 800, 4000, 8000)
     assert memory.reference == 2 * 800 + 4 * 200
     assert memory.activations == 100 * (2 * 120 + 16 * 8 * 2) + 2 * 4 * 80 * 10
     assert memory.total == 5600 + 4000 + 8000 + 2400 + memory.activations + 7
 
 
+def test_on_a_cpu_mapped_files_count():
+    """The reference's file and the initial one; freed memory is half as much again as a batch needs."""
+    device, cpu = (training_memory(TRAINING, TINY, replace(DEVICE, cpu=cpu)) for cpu in (False, True))
+    assert cpu.reference == device.reference + 4 * 800 + 4000
+    assert cpu.activations == 1.5 * device.activations
+    assert (cpu.weights, cpu.gradients, cpu.optimizer) == (device.weights, device.gradients, device.optimizer)
+
+
 def test_in_float32_without_a_reference():
-    memory = training_memory(replace(TRAINING, arithmetic="float32", models=1), TINY, 0)
+    memory = training_memory(replace(TRAINING, arithmetic="float32", models=1), TINY, DEVICE)
     assert (memory.weights, memory.reference) == (4000, 0)
     assert memory.activations == 100 * (4 * 120 + 16 * 8 * 2) + 2 * 4 * 80 * 10
 
 
 def test_adapters_by_hand():
     """Rank 3 beside matrices whose sides add up to 120: 360 weights are trained, 1,000 are frozen in bf16."""
-    memory = training_memory(replace(TRAINING, lora_rank=3, models=1), TINY, 0)
+    memory = training_memory(replace(TRAINING, lora_rank=3, models=1), TINY, DEVICE)
     assert (memory.weights, memory.gradients, memory.optimizer) == (2 * 1000 + 4 * 360, 4 * 360, 8 * 360)
     assert memory.reference == 0
 
 
 def test_checkpointing_keeps_a_layers_input_and_shards_divide():
     """One layer of two at once, and 4 bytes of 8 numbers of each; in shards, twice a layer's 400 weights at once."""
-    whole = training_memory(TRAINING, TINY, 0)
-    checkpointed = training_memory(TRAINING, TINY, 0, checkpointing=True)
+    whole = training_memory(TRAINING, TINY, DEVICE)
+    checkpointed = training_memory(TRAINING, TINY, DEVICE, checkpointing=True)
     assert checkpointed.activations == 100 * (248 + 4 * 8 * 2) + 2 * 4 * 80 * 10
     assert replace(checkpointed, activations=whole.activations) == whole
-    sharded = training_memory(TRAINING, TINY, 0, shards=4)
+    sharded = training_memory(TRAINING, TINY, DEVICE, shards=4)
     assert sharded.weights == 5600 / 4 + 2 * 2 * 400
     assert (sharded.gradients, sharded.optimizer, sharded.reference) == (1000, 2000, 600)
     assert sharded.activations == whole.activations
@@ -67,7 +75,7 @@ def test_checkpointing_keeps_a_layers_input_and_shards_divide():
 def test_a_real_trainers_tensors_are_as_many_bytes(tiny_model: LlamaForCausalLM):
     """Weights, gradients and AdamW's moments of a step that is really taken."""
     shape = model_shape(tiny_model.config, "it")
-    planned = training_memory(replace(TRAINING, arithmetic="float32"), shape, 0)
+    planned = training_memory(replace(TRAINING, arithmetic="float32"), shape, DEVICE)
     optimizer = torch.optim.AdamW(tiny_model.parameters())
     tiny_model(torch.arange(9)[None], labels=torch.arange(9)[None]).loss.backward()
     optimizer.step()
@@ -123,7 +131,7 @@ def test_ways_to_train_and_the_fewest_devices():
     ]
     assert [name for name, way in ways.items() if way.built] == ["all weights", "LoRA of rank 3"]
     assert ways["LoRA of rank 3"].memory.reference == 0
-    needed = {shards: training_memory(TRAINING, TINY, 0, True, shards).total for shards in (1, 2, 4)}
+    needed = {shards: training_memory(TRAINING, TINY, DEVICE, True, shards).total for shards in (1, 2, 4)}
     assert fewest_shards(TRAINING, TINY, of_memory(needed[2] / 0.89)) == 2
     assert fewest_shards(TRAINING, TINY, of_memory(needed[4] / 0.89)) == 4
     assert fewest_shards(TRAINING, TINY, of_memory(1000)) is None

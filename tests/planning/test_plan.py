@@ -89,15 +89,15 @@ def test_what_fits_is_not_complained_of():
 def test_a_training_that_does_not_fit_says_what_would():
     """Ever smaller devices: checkpointing, then adapters with it, then shards, then nothing."""
     largest = plan().works("training")[0]
-    whole = training_memory(largest, TINY, 0)
+    whole = training_memory(largest, TINY, DEVICE)
     problem = plan(of_memory(0.99 * whole.total / 0.9)).problems[0]
     assert problem.startswith("training does not fit")
     assert "What would: all weights, checkpointing (not built)" in problem
-    checkpointed = training_memory(largest, TINY, 0, checkpointing=True)
+    checkpointed = training_memory(largest, TINY, DEVICE, checkpointing=True)
     adapted = {name: {"lora_rank": 2} for name in ("seeding", "training")}
     problem = plan(of_memory(0.99 * checkpointed.total / 0.9), **adapted).problems[0]
     assert problem.endswith("What would: LoRA of rank 2, checkpointing (not built)")
-    halved = training_memory(largest, TINY, 0, checkpointing=True, shards=2)
+    halved = training_memory(largest, TINY, DEVICE, checkpointing=True, shards=2)
     assert "as configured, FSDP over 2 devices" in plan(of_memory(halved.total / 0.89)).problems[0]
     assert "Nothing would" in plan(of_memory(30_000)).problems[0]
 

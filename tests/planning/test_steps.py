@@ -54,6 +54,8 @@ def test_the_evaluation_and_the_diagnostics():
     assert work("score_heldout").rows == 20
     assert work("measure_precision").rows == 4 * 4 * 12  # an eighth of the prompts
     assert work_of("measure", "iteration_1", setting()) is None
+    assert work("rejudge_pairs").alone
+    assert not work("score_responses").alone
 
 
 def test_responses_end_at_the_limit():

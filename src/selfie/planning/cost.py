@@ -36,8 +36,8 @@ def cost_of(work: Work | None, shape: ModelShape, hardware: Hardware, devices: i
         work: what it computes; None where no model is involved.
         shape: the model's.
         hardware: of the devices.
-        devices: that the run has. Responses are shared out to all of them, a training's pairs to as many as divide its
-            batch.
+        devices: that the run has. Responses are shared out to all of them, unless the step works alone; a training's
+            pairs to as many as divide its batch.
         sharded: whether a training's weights lie spread over the devices (FSDP).
     """
     extra = hardware.overheads
@@ -45,20 +45,20 @@ def cost_of(work: Work | None, shape: ModelShape, hardware: Hardware, devices: i
         return Cost({OVERHEAD: extra.step})
     if work.kind == "asking":
         return Cost({WAITING: work.rows * work.pace, OVERHEAD: extra.step})
-    used, parts = devices, dict[str, float]()
+    used, parts = 1 if work.alone else devices, dict[str, float]()
     weights = BYTES[work.arithmetic] * shape.parameters
     overhead = extra.step + work.models * (extra.load + weights / extra.disk)
     if work.kind == "sampling":
-        used, parts = _decoding(work, shape, hardware, devices)
+        used, parts = _decoding(work, shape, hardware, used)
         overhead += parts.pop(OVERHEAD) + extra.sampled * work.rows / used
         overhead += extra.engine * work.models if work.engine == "vllm" else 0.0
     elif work.kind == "scoring":
         parts = {ARITHMETIC: work.flops(shape) / used / hardware.reach("scoring", work.arithmetic)}
         overhead += extra.scored * work.rows / used
     else:
-        used = math.gcd(work.batch_size, devices)
+        used = math.gcd(work.batch_size, used)
         parts = _training(work, shape, hardware, used, sharded)
-        overhead += extra.optimizer_step * work.steps + extra.scored * work.rows / used
+        overhead += extra.optimizer_step * work.steps + extra.trained * work.rows / used
         overhead += 4 * shape.parameters / extra.disk  # the policy is saved
     return Cost({**parts, OVERHEAD: overhead}, used)
 

@@ -23,7 +23,8 @@ class Overheads:
     sampled: float = 0.4e-3
     """A response that is drawn: rendering, laying out, storing. Likewise the others."""
     scored: float = 0.5e-3
-    optimizer_step: float = 0.08
+    trained: float = 1e-3
+    optimizer_step: float = 0.012
     pass_of_layer: float = 1e-3
     """One layer's share of one decoding step's launch."""
     disk: float = 1 * GB
@@ -69,7 +70,7 @@ class Hardware:
 # leaves. Reading: vLLM's kernels come to well over half of the bandwidth; `generate` launches each operation alone.
 UTILISATION = {"transformers": 0.2, "vllm": 0.4, "scoring": 0.45, "training": 0.35}
 READING = {"transformers": 0.2, "vllm": 0.6}
-LAUNCHES = Overheads(engine=40.0, pass_of_layer=0.5e-3, sampled=0.2e-3, scored=0.3e-3, disk=2 * GB)
+LAUNCHES = Overheads(engine=40.0, pass_of_layer=0.5e-3, sampled=0.2e-3, scored=0.3e-3, trained=0.5e-3, disk=2 * GB)
 
 
 def _gpu(name: str, memory: float, bf16: float, tf32: float, float32: float, bandwidth: float, link: float) -> Hardware:

@@ -14,6 +14,8 @@ MOST_ROWS = 256
 """That vLLM decodes at once, unless it is told otherwise."""
 CPU_CACHE_BYTES = 2**30
 """Of vLLM on a CPU: :mod:`selfie.generation.vllm_engine`."""
+CPU_PIECES = 1.5
+"""Of activations on a CPU: what a batch frees stays with the process, in pieces that fit the next shapes badly."""
 BYTES = {"bfloat16": 2, "tf32": 4, "float32": 4, "float64": 8, "mixed": 4}
 """Of a stored weight."""
 MOST_SHARDS = 2**17
@@ -64,7 +66,7 @@ def memory_of(work: Work | None, shape: ModelShape, hardware: Hardware, devices:
     if work is None or work.kind == "asking":
         return Memory(libraries=hardware.libraries)
     if work.kind == "training":
-        return training_memory(work, shape, hardware.libraries, shards=shards)
+        return training_memory(work, shape, hardware, shards=shards)
     group, low = min(devices, fitting_devices(work, shape, hardware)), BYTES[work.arithmetic]
     weights = low * shape.parameters / group
     if work.kind == "scoring":  # one layer's numbers of a batch, and a chunk of logits
@@ -85,32 +87,36 @@ def trained_weights(shape: ModelShape, lora_rank: int) -> int:
 
 
 def training_memory(
-    work: Work, shape: ModelShape, libraries: float, checkpointing: bool = False, shards: int = 1
+    work: Work, shape: ModelShape, hardware: Hardware, checkpointing: bool = False, shards: int = 1
 ) -> Memory:
     """Masters, gradients and AdamW's two moments in float32; the reference's matrices in bf16 under autocast.
 
     Args:
         work: the training.
         shape: the model's.
-        libraries: what the process takes without a model.
+        hardware: on a CPU, files of weights that are mapped count too: the reference's, and the initial one with which
+            the trained policy is compared at the end.
         checkpointing: whether each layer is computed again in the backward pass, so that only its input is kept.
         shards: devices over which weights, gradients, moments and reference lie spread (FSDP); one layer at a time is
             gathered in whole.
     """
-    low = 2 if work.arithmetic == "mixed" else 4
+    mixed = work.arithmetic == "mixed"
+    low = 2 if mixed else 4
     trained = trained_weights(shape, work.lora_rank)
-    copies = low * shape.body if work.arithmetic == "mixed" else 0  # that autocast keeps of the matrices
+    copies = low * shape.body if mixed else 0  # that autocast keeps of the matrices
     # Under adapters the weights are frozen, and the reference.
     weights = low * shape.parameters + 4 * trained if work.lora_rank else 4 * shape.parameters + copies
     reference = low * shape.body + 4 * (shape.parameters - shape.body) if work.models > 1 else 0
+    if hardware.cpu and mixed and reference:
+        reference += 4 * shape.body + 4 * shape.parameters
     gathered = 2 * low * shape.body / shape.layers if shards > 1 else 0.0
     return Memory(
         weights / shards + gathered,
         4 * trained / shards,
         8 * trained / shards,
         reference / shards,
-        _activations(work, shape, low, checkpointing),
-        libraries=libraries,
+        _activations(work, shape, low, checkpointing) * (CPU_PIECES if hardware.cpu else 1.0),
+        libraries=hardware.libraries,
     )
 
 
@@ -157,7 +163,7 @@ def strategies(work: Work, shape: ModelShape, hardware: Hardware, devices: int, 
     return [
         Strategy(
             what + f", FSDP over {shards}" * (shards > 1) + ", checkpointing" * checkpointing,
-            training_memory(way, shape, hardware.libraries, checkpointing, shards),
+            training_memory(way, shape, hardware, checkpointing, shards),
             built=shards == 1 and not checkpointing,
         )
         for what, way in (("all weights", whole), (f"LoRA of rank {rank}", adapted))
@@ -169,7 +175,7 @@ def strategies(work: Work, shape: ModelShape, hardware: Hardware, devices: int, 
 def fewest_shards(work: Work, shape: ModelShape, hardware: Hardware) -> int | None:
     """Devices, a power of two, that hold a training with FSDP and checkpointing; None where no number does."""
     shards = 1
-    while not training_memory(work, shape, hardware.libraries, True, shards).fits(hardware):
+    while not training_memory(work, shape, hardware, True, shards).fits(hardware):
         shards *= 2
         if shards > MOST_SHARDS:
             return None

@@ -179,7 +179,8 @@ def make_plan(
         steps.append(Step(name, namespace, stage, work, cost, memory, work.flops(shape) if work else 0.0))
     if largest is None:
         return Plan(model, shape, hardware, devices, setting, steps, price, assumptions)
-    ways = strategies(largest, shape, hardware, devices, largest.lora_rank or LORA_RANK)
+    used = cost_of(largest, shape, hardware, devices).devices
+    ways = strategies(largest, shape, hardware, used, largest.lora_rank or LORA_RANK)
     problems = _training_problems(largest, ways, shape, hardware, devices) + _other_problems(
         steps, shape, hardware, devices
     )

@@ -12,6 +12,9 @@ from selfie.planning.model_shape import ModelShape
 from selfie.planning.work import FROZEN, REFERENCE, TRAINED, Kind, Work
 from selfie.synthetic.pretraining import BATCH
 
+ALONE = {"measure_precision", "rejudge_pairs", "score_answers", "score_heldout", "annotate_outputs", "pretrain_model"}
+"""Steps that are not shared out to the devices: docs/devices.md."""
+
 
 @dataclass(frozen=True)
 class DataSizes:
@@ -96,7 +99,7 @@ def work_of(step: str, namespace: str | None, setting: Setting) -> Work | None:
             work = replace(work, passes=TRAINED, batch_tokens=BATCH * limit, batch_size=BATCH // 2)
         case "annotate_outputs" if namespace != "initial":
             work = _annotation(setting)
-    return work
+    return replace(work, alone=step in ALONE) if work else None
 
 
 def _work(kind: Kind, rows: float, setting: Setting, precision: str) -> Work:

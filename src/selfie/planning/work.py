@@ -42,6 +42,8 @@ class Work:
     lora_rank: int = 0
     pace: float = 0.0
     """Seconds a question."""
+    alone: bool = False
+    """Whether one device does all of it, however many there are."""
 
     @property
     def tokens(self) -> float:
