@@ -42,7 +42,7 @@ ARTIFACTS = {
     "html_report": "report.html",
     "progress_plot": "progress.html",
 }
-METRICS = ("evaluation", "labels", "diagnostics", "style_guide", "drift", "mt_bench")
+METRICS = ("evaluation", "labels", "diagnostics", "style_guide", "drift", "mt_bench", "capabilities")
 
 
 class MlflowHooks:
@@ -123,9 +123,10 @@ class MlflowHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Closes the runs. Metrics of steps that were up to date and did not run are logged from their files."""
+        """Closes the runs. Metrics that did not have to be made, and others that the report shows, are logged too."""
         if self.parent:
-            for name in sorted(pipeline.all_outputs() - set(self.logged)):
+            shown = pipeline.only_nodes_with_tags("reporting").inputs()
+            for name in sorted((pipeline.all_outputs() | shown) - set(self.logged)):
                 namespace, _, kind = name.rpartition(".")
                 if kind in METRICS and namespace and catalog.exists(name):
                     self._log_metrics(namespace, numbers(catalog.load(name)))
