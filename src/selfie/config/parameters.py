@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from selfie.config.capabilities import CapabilityParameters
 from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.config.export import ExportParameters
 from selfie.config.gold import GoldParameters
@@ -337,6 +338,7 @@ class Parameters(StrictModel):
     seed_labelling: SeedLabellingParameters | None = None
     synthetic: SyntheticParameters | None = None
     export: ExportParameters = ExportParameters()
+    capabilities: CapabilityParameters = CapabilityParameters()
     execution: ExecutionParameters = DEFAULT_EXECUTION
 
     @model_validator(mode="after")

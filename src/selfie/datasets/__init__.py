@@ -1,8 +1,9 @@
 """Kedro datasets: what the user brings (records, models) and what the project writes (committed, verified)."""
 
-from selfie.datasets.committed import CommittedDataset
+from selfie.datasets.committed import BesideTheLoopDataset, CommittedDataset
 from selfie.datasets.evaluation import (
     ApiKeyDataset,
+    CapabilityTestDataset,
     LeaderboardDataset,
     ModelOutputsDataset,
     MtBenchQuestionsDataset,
@@ -23,6 +24,8 @@ from selfie.datasets.rows import RowsDataset
 __all__ = [
     "AnnotationCacheDataset",
     "ApiKeyDataset",
+    "BesideTheLoopDataset",
+    "CapabilityTestDataset",
     "CheckpointDataset",
     "CommittedDataset",
     "ExportDataset",

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from selfie.datasets.committed import CommittedDataset
 from selfie.errors import DataError
 from selfie.evaluation.alpaca_files import read_outputs
+from selfie.evaluation.capability_files import read_rows
 from selfie.evaluation.leaderboard import leaderboard_markdown, merge_leaderboards
 from selfie.evaluation.mt_bench_questions import read_questions
 from selfie.storage.commit import commit_file, commit_text, file_sha256, forget_provenance, verify
@@ -67,6 +68,28 @@ class MtBenchQuestionsDataset(_UserFile):
 
     def read(self, path: Path) -> list[dict[str, Any]]:
         return read_questions(path)
+
+
+class CapabilityTestDataset(_UserFile):
+    """The items of a capability test.
+
+    Args:
+        filepath: of the rows, in JSONL, JSON, CSV or Parquet.
+        kind: ``questions``, ``text`` or ``ifeval``: :data:`selfie.evaluation.capability_files.KINDS`.
+        optional: there is no item where the file is not there.
+    """
+
+    name = "capability tests"
+
+    def __init__(self, filepath: str, kind: str, optional: bool = False, metadata: dict[str, Any] | None = None):
+        super().__init__(filepath, metadata)
+        self._kind, self._optional = kind, optional
+
+    def load(self) -> list[dict[str, Any]]:
+        return [] if self._optional and not self._exists() else super().load()
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        return read_rows(str(path), self._kind)
 
 
 class VerdictsDataset(CommittedDataset):

@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 from selfie.reporting.draws import draw_answers
 from selfie.reporting.figures import panel_figures
 from selfie.reporting.tables import (
+    CAPABILITIES,
     LABELS,
     RESULTS,
     SECONDS_PER_MINUTE,
@@ -69,6 +70,7 @@ def html_report(summary: dict[str, Any], sections: dict[str, dict[str, Any]], se
             **({"Style guide": guide} if (guide := guide_lines(rows)) else {}),
             "Answers": lines(RESULTS, rows),
             "Labels": lines(LABELS, rows),
+            **({"Alignment tax": tax} if (tax := lines(CAPABILITIES, rows)) else {}),
             "Cost": [("minutes", [(minutes(row), "") for row in rows])],
         },
         notes={name: text.replace("*", "") for name, text in NOTES.items()},
@@ -91,7 +93,7 @@ def markdown_report(summary: dict[str, Any], sections: dict[str, dict[str, Any]]
         lead=lead,
         columns=list(columns),
         rows=[[cell(row) for cell in columns.values()] for row in rows],
-        diagnostics=[*guide_lines(rows), *lines((*RESULTS[3:], *LABELS[2:]), rows)],
+        diagnostics=[*guide_lines(rows), *lines((*RESULTS[3:], *LABELS[2:], *CAPABILITIES), rows)],
         notes=NOTES,
         answers=answers[::step][:MARKDOWN_ANSWERS],
     )

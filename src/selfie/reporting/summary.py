@@ -11,6 +11,17 @@ ROUNDING = (
     "sampling_kl",
     "sampling_kl_share",
 )
+_MEASURED = (
+    "questions_exact_match",
+    "questions_exact_match_change",
+    "neutral_text_word_perplexity",
+    "neutral_text_word_perplexity_ratio",
+    "ifeval_prompt_level_strict_acc",
+    "ifeval_prompt_level_strict_acc_change",
+    "ifeval_inst_level_strict_acc",
+    "ifeval_inst_level_strict_acc_change",
+)
+CAPABILITIES = tuple(f"{name}{suffix}" for name in _MEASURED for suffix in ("", "_ci"))
 COPIED = (
     "style_guide",
     "win_rate",
@@ -53,6 +64,7 @@ COPIED = (
     "drifted",
     "drift_reasons",
     "n_pairs",
+    *CAPABILITIES,
 )
 
 

@@ -99,6 +99,16 @@ LABELS = (
     Metric("flipped by the next policy", "flip_rate", 3),
     Metric("KL from initial, nats", "kl_from_initial", 2),
 )
+CAPABILITIES = (
+    Metric("questions answered, %", "questions_exact_match", 1),
+    Metric("… since the initial model, points", "questions_exact_match_change", 1),
+    Metric("perplexity of neutral text", "neutral_text_word_perplexity", 2),
+    Metric("… over the initial model's", "neutral_text_word_perplexity_ratio", 3),
+    Metric("IFEval, prompts, %", "ifeval_prompt_level_strict_acc", 1),
+    Metric("… since the initial model, points", "ifeval_prompt_level_strict_acc_change", 1),
+    Metric("IFEval, instructions, %", "ifeval_inst_level_strict_acc", 1),
+    Metric("… since the initial model, points", "ifeval_inst_level_strict_acc_change", 1),
+)
 Line = tuple[str, list[tuple[str, str]]]
 """A title, then (value, interval) of each policy."""
 

@@ -46,7 +46,7 @@ ARTIFACTS = {
 }
 WHOLE = "__default__"
 SLICES = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs", "namespaces")
-METRICS = ("evaluation", "labels", "diagnostics", "style_guide", "drift", "mt_bench")
+METRICS = ("evaluation", "labels", "diagnostics", "style_guide", "drift", "mt_bench", "capabilities")
 
 
 class MlflowHooks:
@@ -127,9 +127,10 @@ class MlflowHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Closes the runs. Metrics of steps that were up to date and did not run are logged from their files."""
+        """Closes the runs. Metrics that did not have to be made, and others that the report shows, are logged too."""
         if self.parent:
-            for name in sorted(pipeline.all_outputs() - set(self.logged)):
+            shown = pipeline.only_nodes_with_tags("reporting").inputs()
+            for name in sorted((pipeline.all_outputs() | shown) - set(self.logged)):
                 namespace, _, kind = name.rpartition(".")
                 if kind in METRICS and namespace and catalog.exists(name):
                     self._log_metrics(namespace, numbers(catalog.load(name)))

@@ -10,13 +10,13 @@ from selfie.reporting.report import html_report, markdown_report
 from selfie.reporting.summary import policy_name, summary_of
 
 STEP_VERSIONS = {
-    "summarise": 3,
+    "summarise": 4,
     "plot_progress": 2,
-    "write_report": 2,
-    "write_html": 2,
+    "write_report": 3,
+    "write_html": 3,
 }
 
-KINDS = ("heldout", "evaluation", "labels", "diagnostics", "style_guide", "drift")
+KINDS = ("heldout", "evaluation", "labels", "diagnostics", "style_guide", "drift", "capabilities")
 """Of metrics; where two have the same one (``n_pairs`` is the training pairs'), the later kind's counts."""
 
 

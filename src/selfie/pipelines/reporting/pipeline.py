@@ -13,7 +13,9 @@ def create_pipeline(namespaces: list[str], heldout: bool) -> Pipeline:
     labels = {f"{namespace}_labels": f"{namespace}.labels" for namespace in tuned}
     judged = {f"{namespace}_heldout": f"{namespace}.heldout" for namespace in tuned if heldout}
     found = {
-        f"{namespace}_{kind}": f"{namespace}.{kind}" for namespace in namespaces for kind in ("style_guide", "drift")
+        f"{namespace}_{kind}": f"{namespace}.{kind}"
+        for namespace in namespaces
+        for kind in ("style_guide", "drift", "capabilities")
     }
     shown = {"summary": "summary", "seed": "params:seed", **{name: f"{name}.section" for name in tuned}}
     return Pipeline(
