@@ -124,7 +124,8 @@ def create_export(options: PipelineOptions) -> Pipeline:
     """A policy as a folder that works elsewhere; not a part of the loop."""
     policy = options.export_policy or f"policy_{options.iterations}"
     number = int(policy.removeprefix("policy_"))
-    return export.create_pipeline(policy, [namespace_of(f"policy_{k}") for k in range(number + 1)])
+    exported = export.create_pipeline(policy, [namespace_of(f"policy_{k}") for k in range(number + 1)])
+    return exported + (export.create_push(policy) if options.push else Pipeline([]))
 
 
 def create_seeding(options: PipelineOptions) -> Pipeline:

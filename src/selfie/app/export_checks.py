@@ -3,19 +3,22 @@
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from selfie.app.freshness import examine
 from selfie.app.policies import policy_folder, trained_policies
 from selfie.config.export import ExportParameters
-from selfie.datasets import ExportDataset, WorkspaceDataset
+from selfie.datasets import ApiKeyDataset, ExportDataset, WorkspaceDataset
 from selfie.errors import DataError, ModelError
 from selfie.export.gguf_file import check_gguf
+from selfie.export.hub import check_hub
 from selfie.models.checkpoint import Checkpoint
 
 
 def check_export(pipeline: Pipeline, catalog: CatalogProtocol, export: ExportParameters) -> None:
-    """Reads manifests and configuration files; pipelines without an export pass.
+    """Reads manifests and configuration files, and asks the hub; pipelines without an export pass.
 
     Raises:
-        ModelError: the policy is not there, not complete, or can't be written as GGUF.
+        ConfigurationError: the token may not write to the hub's repository, or there is none.
+        ModelError: the policy is not there, not complete, or can't be written as GGUF; the hub can't be reached.
         StorageError: the folder holds something else than an earlier export.
         DataError: what the model card is written from is not there.
     """
@@ -27,6 +30,10 @@ def check_export(pipeline: Pipeline, catalog: CatalogProtocol, export: ExportPar
                 _check_policy(policy, catalog, export)
             dataset.check_free()
             _check_sources(pipeline, catalog)
+    if export.push_to_hub is None or "hub_token" not in pipeline.inputs():
+        return
+    if any(examine(node, catalog).status != "done" for node in pipeline.nodes):
+        check_hub(export.push_to_hub, catalog.load("hub_token"))
 
 
 def _check_policy(policy: str, catalog: CatalogProtocol, export: ExportParameters) -> None:
@@ -42,7 +49,7 @@ def _check_policy(policy: str, catalog: CatalogProtocol, export: ExportParameter
 
 def _check_sources(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     data = sorted(name for name in pipeline.inputs() if not name.startswith("params:"))
-    sources = [name for name in data if not isinstance(catalog.get(name), WorkspaceDataset)]
+    sources = [name for name in data if not isinstance(catalog.get(name), WorkspaceDataset | ApiKeyDataset)]
     missing = [name.removesuffix("_manifest") for name in sources if not catalog.exists(name)]
     if missing:
         raise DataError(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfie.config.strict import StrictModel
+from selfie.config.strict import NO_EFFECT, StrictModel
 
 
 class ExportParameters(StrictModel):
@@ -22,5 +22,8 @@ class ExportParameters(StrictModel):
     base_model: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     """The initial model's repository on the Hugging Face hub, for the model card. null: known only if it came from
     there."""
+    push_to_hub: Annotated[Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None, NO_EFFECT] = None
+    """``OWNER/NAME``: the export is also uploaded to this repository on the Hugging Face hub, made private if
+    it is not there. Takes a token: ``hub`` in ``credentials.yml``, by default ``HF_TOKEN``."""
     license: Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")] | None = None
     """The hub's identifier, such as ``apache-2.0``. null: the one in the initial model's own card, if it has one."""

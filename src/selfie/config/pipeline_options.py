@@ -38,6 +38,8 @@ class PipelineOptions(BaseModel):
     """Whether the iterations train on the human's pairs too."""
     export_policy: str | None = None
     """The policy that is exported; the last one by default."""
+    push: bool = False
+    """Whether the export goes to the hub too."""
     reward_model: Literal["seeds", "none"] = "none"
     """``seeds``: the judge's reward model is trained on the seed pairs; ``none``: it is there."""
 
@@ -72,6 +74,7 @@ def choose_options(variables: Mapping[str, Any], parameters: Parameters) -> None
             "label_selection": parameters.labelling.selection,
             "replay": parameters.training.replay > 0,
             "export_policy": parameters.export.policy,
+            "push": parameters.export.push_to_hub is not None,
         }
         for name in ("iterations", "model_outputs"):
             if getattr(parameters, name) is not None:

@@ -1,3 +1,3 @@
-from selfie.pipelines.export.pipeline import create_pipeline
+from selfie.pipelines.export.pipeline import create_pipeline, create_push
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_pipeline", "create_push"]

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from pydantic import SecretStr
 
 from selfie.config.export import ExportParameters
 from selfie.export.base_model import base_model
 from selfie.export.card import model_card
 from selfie.export.folder import write_folder
+from selfie.export.hub import push
 from selfie.models.checkpoint import Checkpoint
 from selfie.reporting.summary import policy_name
 from selfie.storage.provenance import Manifest
@@ -16,6 +18,7 @@ from selfie.storage.provenance import Manifest
 STEP_VERSIONS = {
     "write_card": 1,
     "export_policy": 1,
+    "push_policy": 1,
 }
 
 
@@ -46,3 +49,8 @@ def export_policy(
 ) -> Checkpoint:
     """The folder that works elsewhere; ``name``: of the policy."""
     return write_folder(policy, initial_model, card, f"{experiment}-{name}", export, workspace / "model")
+
+
+def push_policy(exported: Checkpoint, repository: str, token: SecretStr) -> dict[str, str]:
+    """The exported folder on the hub; the commit that it became."""
+    return push(Path(exported.source), repository, token)

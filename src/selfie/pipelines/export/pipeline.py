@@ -4,7 +4,7 @@ from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
-from selfie.pipelines.export.nodes import export_policy, write_card
+from selfie.pipelines.export.nodes import export_policy, push_policy, write_card
 
 
 def create_pipeline(policy: str, namespaces: list[str]) -> Pipeline:
@@ -42,6 +42,21 @@ def create_pipeline(policy: str, namespaces: list[str]) -> Pipeline:
                 outputs=f"{policy}_export",
                 name="export_policy",
             ),
+        ],
+        tags="export",
+    )
+
+
+def create_push(policy: str) -> Pipeline:
+    """The exported folder → a repository on the hub."""
+    return Pipeline(
+        [
+            Node(
+                push_policy,
+                inputs=[f"{policy}_export", "params:export.push_to_hub", "hub_token"],
+                outputs=f"{policy}_push",
+                name="push_policy",
+            )
         ],
         tags="export",
     )
