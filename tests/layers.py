@@ -9,6 +9,8 @@ LAYERS = {
         "chat/test_chat_command.py",
         "config/test_methods.py",
         "data/test_validation.py::test_the_quarantine_is_a_committed_file_that_the_log_names",
+        "evaluation/test_capabilities.py::test_lm_eval_is_asked_for_before_anything_runs",
+        "evaluation/test_capabilities.py::test_the_pipeline_measures_every_policy_and_the_report_shows_it",
         "evaluation/test_evaluate_outputs.py",
         "evaluation/test_heldout.py::test_a_run_judges_held_out_pairs",
         "execution/test_local_workers.py",
