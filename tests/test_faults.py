@@ -17,7 +17,7 @@ from selfie.errors import StorageError
 from selfie.errors.disk_and_memory import explain
 from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.commit import is_committed
-from selfie.storage.shards import Shards
+from selfie.storage.shards import Shards, in_shards
 
 
 def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
@@ -31,7 +31,7 @@ def test_sigterm_elsewhere_ends_at_once(tmp_path: Path):
 
     def work() -> None:
         with exit_on_sigterm():
-            Shards(tmp_path, 2).map(compute, 8)
+            in_shards(Shards(tmp_path, 2), compute, 8)
 
     child = os.fork()
     if child == 0:
