@@ -95,7 +95,8 @@ def test_labels_survive_a_kill_and_train_a_policy(own: Own, open_page: Callable[
     server = own.label("--annotator", "ana")
     page = open_page(server.url)
     assert done(page) == "0 of 8"
-    assert page.locator(".turn").count() == 3
+    asked = json.loads(proposed[0])["prompt"]
+    assert page.locator(".turn").count() == (1 if isinstance(asked, str) else len(asked))
     assert page.evaluate("document.activeElement.id") == "prompt-title"
     press(page, "1", "Saved: Answer 1 is better.")
     shown = page.locator("#right").inner_text()
@@ -131,7 +132,7 @@ def test_labels_survive_a_kill_and_train_a_policy(own: Own, open_page: Callable[
     assert "8 preferences:" in merged.stdout
     rows = PreferenceDataset(str(own.labels / "merged/preferences.jsonl")).load()
     assert rows["chosen"][1] == shown
-    assert len(rows["messages"][0]) == 3
+    assert max(map(len, rows["messages"])) == 3
 
     catalog = own.folder / "conf/mine/catalog.yml"
     catalog.write_text(re.sub(r"^seed_preferences:\n(?:  .*\n)+", MERGED.lstrip(), catalog.read_text(), flags=re.M))

@@ -194,7 +194,13 @@ def test_spare_prompts_fill_the_budget(tiny_checkpoint: Checkpoint, tmp_path: Pa
     chosen = choose_prompts(prompts, tmp_path / "labels", labelling, seed=0)
     assert len(chosen) == (1 + SPARE) * labelling.budget
     generation = GenerationParameters(
-        engine="transformers", temperature=1.0, top_p=1.0, max_new_tokens=16, batch_tokens=4096, shard_rows=4
+        engine="transformers",
+        samples_per_prompt=2,
+        temperature=1.0,
+        top_p=1.0,
+        max_new_tokens=16,
+        batch_tokens=4096,
+        shard_rows=4,
     )
     inputs = (tiny_checkpoint, tmp_path, generation, labelling, choose_truncated, "float32", 64, 0)
     responses = sample_candidates(chosen, *inputs)
