@@ -76,6 +76,7 @@ def _run_seed(
     folder = data / "08_reporting/label_selection/runs"
     folder.mkdir(parents=True, exist_ok=True)
     records = []
+    prepared = False
     for budget in budgets:
         for rule in rules:
             name = f"{rule}_{budget}_{seed}"
@@ -84,8 +85,11 @@ def _run_seed(
             current = f"{fingerprint(project, env, seed=seed)} {json.dumps(rounds)}"
             record = json.loads(target.read_text()) if is_committed(target) else {}
             if record.get("fingerprint") != current:
-                began = time.monotonic()
                 with (folder / f"{name}.log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+                    if not prepared:  # what all runs of the seed share is no run's time
+                        run_pipeline(project, env, "preparation", f"{env}_{seed}", seed=seed)
+                        prepared = True
+                    began = time.monotonic()
                     result = _run(project, data, conf, env, f"labels_{name}", RULES[rule], budget, seed)
                 record = {"rule": rule, "budget": budget, "seed": seed, "fingerprint": current, **result}
                 record["seconds"] = time.monotonic() - began
