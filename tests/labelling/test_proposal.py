@@ -103,7 +103,7 @@ def test_disputed_pairs_come_first_where_the_judges_are_surest(finished: Path):
     for first, second in zip(scored[::2], scored[1::2], strict=True):
         summed = [row["policy_log_prob"] - row["initial_log_prob"] for row in (first, second)]
         each = [value / len(row["response_ids"]) for value, row in zip(summed, (first, second), strict=True)]
-        if first["response"] != second["response"]:
+        if first["response"] != second["response"] and first["response"] and second["response"]:
             margins[first["prompt"]] = (summed[0] - summed[1], each[0] - each[1])
     sizes = [np.sqrt(np.mean(np.square(judge))) for judge in zip(*margins.values(), strict=True)]
     sure = {prompt: min(abs(np.array(pair) / sizes)) for prompt, pair in margins.items()}
@@ -164,6 +164,17 @@ def test_which_two_of_three_responses_a_policy_disputes():
     three = rows("A", "B", "C", **SCORED, **LENGTHS)
     assert proposal(propose_disputed_pairs(three, 5, judging, 0.1)) == [("A", "B")]
     assert proposal(propose_uncertain_pairs(three, 5, judging, 0.1)) == [("A", "C")]
+
+
+def test_an_empty_response_is_not_proposed_however_disputed():
+    """One token is a whole response's reward: of all pairs the judges would dispute its pair with A most."""
+    log_probs = {"policy_log_prob": [-1.0, -2.0, -2.0], "initial_log_prob": [-4.0, -4.0, -4.5]}  # r/β: 3, 2, 2.5
+    judging = JudgingParameters(judge="implicit_reward", batch_tokens=1)
+    lengths = {"response_ids": [[1, 1, 1], [1], [1, 1]]}
+    assert proposal(propose_disputed_pairs(rows("A", "B", "C", **log_probs, **lengths), 5, judging, 0.1)) == [
+        ("A", "B")
+    ]
+    assert proposal(propose_disputed_pairs(rows("A", "", "C", **log_probs, **lengths), 5, judging, 0.1)) == [("A", "C")]
 
 
 @pytest.mark.parametrize("cut", ["AB", "ABC"])
