@@ -35,7 +35,7 @@ def main() -> None:
     """Prints, for each signal, how often it is higher in a fallen policy than in one at its run's best so far."""
     data = Path(os.environ.get("SELFIE_DATA", "data"))
     runs = sorted((data / "08_reporting" / "synthetic" / "runs").glob("*_*.json"))
-    records = [record for run in runs for record in _records(data, json.loads(run.read_text()))]
+    records = [record for run in runs for record in _records(data, _load(run))]
     fallen = [record for record in records if record["drop"] > FALLEN]
     best = [record for record in records if record["drop"] <= 0]
     methods = ", ".join(sorted({record["method"] for record in fallen}))
@@ -44,6 +44,37 @@ def main() -> None:
         [title, f"{_higher([r[name] for r in fallen], [r[name] for r in best]):.2f}"] for name, title in SIGNALS.items()
     ]
     click.echo(markdown_table(["signal", "higher in the fallen one"], rows))
+    by_method = [
+        [method, f"{np.mean([r['outside'] for r in records if r['method'] == method and r['last']]):.2f}"]
+        for method in dict.fromkeys(record["method"] for record in records)
+    ]
+    click.echo(markdown_table(["method", "answers of the last policy outside the support"], by_method))
+    estimates = [_reliability(data, run, number) for run in map(_load, runs) for number in _self_labelled(run)]
+    low, high = min(estimates), max(estimates)
+    click.echo(f"RE-PO's reliability by maximum likelihood, {len(estimates)} iterations: {low:.3f} to {high:.3f}")
+
+
+def _load(run: Path) -> dict:
+    return json.loads(run.read_text())
+
+
+def _self_labelled(run: dict) -> range:
+    """The numbers of the iterations whose pairs the policy's implicit reward labelled."""
+    other = ("gold_judge", "llm_judge", "reward_model")
+    return range(1, len(run["summary"]["iterations"]) - 1) if run["method"] not in other else range(0)
+
+
+def _reliability(data: Path, run: dict, number: int) -> float:
+    """η of RE-PO (arXiv 2509.24159): where Σ log[η·σ(m) + (1 − η)·σ(−m)] is largest in [0.01, 0.99], in steps of 0.005.
+
+    m are the margins of the second half of the steps, each from before its pair's own step.
+    """
+    folder = data / "06_models" / f"synthetic_{run['seed']}_{run['method']}" / f"iteration_{number}_training_log"
+    log = load_from_disk(str(folder)).to_pandas()
+    margins = torch.tensor(log.loc[log["step"] > log["step"].max() / 2, "margin"].to_numpy(), dtype=torch.float64)
+    grid = torch.linspace(0.01, 0.99, 197, dtype=torch.float64)[:, None]
+    likelihood = (grid * margins.sigmoid() + (1 - grid) * (-margins).sigmoid()).log().sum(dim=1)
+    return float(grid[likelihood.argmax()])
 
 
 def _records(data: Path, run: dict) -> list[dict]:
@@ -66,6 +97,7 @@ def _records(data: Path, run: dict) -> list[dict]:
                 "log_prob": log_prob,
                 "drop": max(earlier["win_rate"] for earlier in policies[:number]) - policy["win_rate"],
                 "method": run["method"],
+                "last": number == len(policies) - 1,
             }
         )
     return records

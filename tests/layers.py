@@ -55,7 +55,6 @@ LAYERS = {
         "judges/test_vllm_serve.py",
         "runtime/test_memory.py::test_the_benchmark_of_growth",
         "test_bad_inputs.py::test_every_bad_input_stops_a_whole_run",
-        "labelling/test_proposal.py::test_disputed_pairs_come_first_where_the_judges_are_surest",
         "test_sessions.py::test_a_notebook",
         "test_sessions.py::test_a_server",
     ),

@@ -306,6 +306,6 @@ def test_a_server(empty: Path, finished_run: Path, tmp_path: Path):
         assert "steps were committed and fresh and were skipped" in " ".join(log.split())
         assert "pretrain_model: " not in log
         assert post(url)["duration_ms"] < SECONDS * 1000
-        assert (tmp_path / "second.log").read_text().count("summarise: ") == 1
+        assert (tmp_path / "second.log").read_text().count("Running node: summarise:") == 1
     assert contents(empty, *MADE_BY_SEEDING) == contents(finished_run, *MADE_BY_SEEDING)
     assert parents(empty) == [("whole loop", "FINISHED")]

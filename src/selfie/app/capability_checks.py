@@ -5,7 +5,7 @@ import logging
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
-from selfie.datasets import BesideTheLoopDataset, CapabilityTestDataset, HandleDataset
+from selfie.datasets import CapabilityTestDataset, HandleDataset, OptionalDataset
 from selfie.errors import DataError
 from selfie.evaluation.capability_files import IFEVAL_SOURCE
 from selfie.evaluation.harness import check_harness
@@ -25,7 +25,7 @@ def check_capabilities(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         return
     inputs = {name: catalog.get(name) for name in sorted(pipeline.inputs()) if not name.startswith("params:")}
     tests = {name: dataset for name, dataset in inputs.items() if isinstance(dataset, CapabilityTestDataset)}
-    apart = (CapabilityTestDataset, BesideTheLoopDataset, HandleDataset)
+    apart = (CapabilityTestDataset, OptionalDataset, HandleDataset)
     missing = [name for name, dataset in inputs.items() if not isinstance(dataset, apart) and not catalog.exists(name)]
     if missing:
         raise DataError(", ".join(missing), "not there, or not complete", "let `kedro run` end first")

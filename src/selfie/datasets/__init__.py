@@ -1,6 +1,6 @@
 """Kedro datasets: what the user brings (records, models) and what the project writes (committed, verified)."""
 
-from selfie.datasets.committed import BesideTheLoopDataset, CommittedDataset
+from selfie.datasets.committed import CommittedDataset, OptionalDataset
 from selfie.datasets.evaluation import (
     ApiKeyDataset,
     CapabilityTestDataset,
@@ -24,7 +24,6 @@ from selfie.datasets.rows import RowsDataset
 __all__ = [
     "AnnotationCacheDataset",
     "ApiKeyDataset",
-    "BesideTheLoopDataset",
     "CapabilityTestDataset",
     "CheckpointDataset",
     "CommittedDataset",
@@ -36,6 +35,7 @@ __all__ = [
     "ManifestDataset",
     "ModelOutputsDataset",
     "MtBenchQuestionsDataset",
+    "OptionalDataset",
     "PackagedGGUFDataset",
     "PairDataset",
     "PreferenceDataset",

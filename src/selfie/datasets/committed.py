@@ -43,8 +43,8 @@ class CommittedDataset(Artefact, AbstractDataset[Any, Any]):
         return {"filepath": str(self._filepath), "dataset": self._dataset.get("type")}
 
 
-class BesideTheLoopDataset(CommittedDataset):
-    """What a pipeline beside the loop makes and the report shows where it is there; else it loads as empty."""
+class OptionalDataset(CommittedDataset):
+    """What the report shows where some pipeline outside the loop has made it; else it loads as an empty dictionary."""
 
     def load(self) -> Any:
         return super().load() if self._exists() else {}

@@ -121,6 +121,8 @@ def run_test(
     tokens = task["generation_kwargs"]["max_gen_toks"] if asks else 0
     shipped = Path(lm_eval.__file__).parent / "tasks" / "ifeval"
     data = {task["test_split"]: Dataset.from_list([dict(row) for row in rows])}
+    # Changes are laid over the task that lm-eval ships in a group only; alone they would be the whole of it.
+    whole = {**task, "custom_dataset": lambda **_: data}
     draw = derive_seed(seed, "capabilities") % 2**32  # numpy's takes no more
     reuse_memory()
     with arithmetic.products():
@@ -135,19 +137,17 @@ def run_test(
             raise ConfigurationError("parameter capabilities.max_new_tokens", problem, "set a smaller number")
         results = lm_eval.simple_evaluate(
             model,
-            tasks=[{**task, "custom_dataset": lambda **_: data}],
+            tasks=[whole if "output_type" in task else {"group": "changed", "task": [whole]}],
             limit=max_items,
             bootstrap_iters=0,
             apply_chat_template=asks,
-            random_seed=draw,
-            numpy_random_seed=draw,
-            torch_random_seed=draw,
-            fewshot_random_seed=draw,
+            **{f"{source}_seed": draw for source in ("random", "numpy_random", "torch_random", "fewshot_random")},
             task_manager=TaskManager(include_defaults=False, include_path=shipped),
         )
     del model
     free_memory()
-    return [_item(sample) for sample in results["samples"][task["task"]]]
+    (samples,) = results["samples"].values()
+    return [_item(sample) for sample in samples]
 
 
 def _item(sample: Mapping[str, Any]) -> Item:
