@@ -50,13 +50,18 @@ LAYERS = {
         "benchmarks/test_speed.py::test_every_part_runs_and_is_written",
         "benchmarks/test_speed.py::test_only_ours_runs_with_the_projects_settings",
         "data/test_validation.py::test_sixty_thousand_rows_take_seconds",
+        "execution/test_local_workers.py::test_one_two_and_three_workers_give_the_same_bytes",
         "execution/test_ray_workers.py",
+        "export/test_export.py::test_vllm_says_the_same",
+        "export/test_hub.py::test_a_run_that_the_hub_leaves_keeps_the_export_and_the_next_one_uploads_it",
         "generation/test_vllm_killed.py",
         "judges/test_vllm_serve.py",
         "runtime/test_memory.py::test_the_benchmark_of_growth",
         "test_bad_inputs.py::test_every_bad_input_stops_a_whole_run",
         "test_sessions.py::test_a_notebook",
         "test_sessions.py::test_a_server",
+        "test_sessions.py::test_airflow_runs_a_step_in_a_process_and_continues",
+        "test_starter.py::test_a_second_run_waits_for_none_and_goes_on_where_the_first_stopped",
     ),
 }
 

@@ -41,9 +41,10 @@ class Hardware:
     memory: float
     """Bytes."""
     speed: Mapping[str, float]
-    """Stage (``transformers`` and ``vllm`` sampling, ``scoring``, ``training``) → FLOP/s that it reaches in bf16."""
+    """Stage (``transformers`` and ``vllm`` sampling, ``scoring``, ``training``) → FLOP/s that it reaches in bf16, or in
+    float32 where bf16 is emulated."""
     relative: Mapping[str, float]
-    """Arithmetic → its speed over that of bf16."""
+    """Arithmetic → its speed over that one."""
     read: Mapping[str, float]
     """Engine → bytes a second at which a decoding step reads weights and key-value cache."""
     link: float

@@ -23,6 +23,10 @@ PROBE_SIZE, PROBE_SECONDS = 1024, 0.3
 # Shares of the matmul's speed, and bytes a second, that SmolLM2-135M came to on two CPU cores (benchmarks/results).
 UTILISATION = {"transformers": 0.22, "vllm": 0.4, "scoring": 0.68, "training": 0.41}
 READING = {"transformers": 3 * GB, "vllm": 18 * GB}
+# AVX-512 BF16 and AMX do at least twice as many products of bf16 as of float32 in an instruction. Where bf16 is
+# emulated, it takes several times as long (docs/performance.md), and the speeds are float32's.
+BF16 = {"bfloat16": 1.0, "tf32": 0.5, "float32": 0.5, "float64": 0.25}
+EMULATED = {"bfloat16": 0.2, "tf32": 1.0, "float32": 1.0, "float64": 0.5}
 SAMPLES, PAIRS_A_STEP = 4, 8  # benchmarks/speed
 
 
@@ -55,8 +59,7 @@ def _assumed(name: str, device: torch.device, peak: float) -> Hardware:
         source=f"assumed: shares of what a matrix product reaches here, {peak / 1e9:.0f} GFLOP/s",
         memory=there,
         speed={stage: share * peak for stage, share in UTILISATION.items()},
-        # AVX-512 BF16 and AMX do at least twice as many products of bf16 as of float32 in an instruction.
-        relative={"bfloat16": 1.0, "float32": 0.5, "float64": 0.25} if low else {"float32": 1.0, "float64": 0.5},
+        relative=BF16 if low else EMULATED,
         read=READING if on_cpu else dict.fromkeys(READING, peak / 200),
         link=GB,
         network=GB,

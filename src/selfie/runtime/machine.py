@@ -8,7 +8,11 @@ from typing import Any
 
 
 def describe_machine() -> dict[str, Any]:
-    """Name (under which its benchmark's results are kept), processor, cores, torch's threads and version."""
+    """Name (under which its benchmark's results are kept), processor, cores, torch's threads and version.
+
+    A processor's name has its instructions in it: virtual machines of one name may have bf16 products or not, which
+    makes stages several times faster or slower.
+    """
     import torch
 
     name = platform.processor() or platform.machine()
@@ -18,7 +22,8 @@ def describe_machine() -> dict[str, Any]:
         found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
         name = found[1] if found else name
     cores = len(os.sched_getaffinity(0))
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{cores}-cores".lower()).strip("-")
+    instructions = "" if torch.cuda.is_available() else f"-{_instructions()}"
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{name}-{cores}-cores{instructions}".lower()).strip("-")
     return {
         "name": slug,
         "processor": name,
@@ -26,3 +31,12 @@ def describe_machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
+
+
+def _instructions() -> str:
+    """The processor's fastest for matrix products: ``amx``, ``avx512-bf16``, or what torch's kernels are built for."""
+    import torch
+
+    if torch.cpu._is_amx_tile_supported():
+        return "amx"
+    return "avx512-bf16" if torch.cpu._is_avx512_bf16_supported() else torch.backends.cpu.get_cpu_capability()
