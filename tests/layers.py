@@ -38,6 +38,7 @@ LAYERS = {
         "test_starter.py",
         "tracking/test_journal.py",
         "training/test_checkpointing.py",
+        "training/test_launch.py",
         "training/test_processes.py",
         "training/test_training_faults.py",
     ),
@@ -62,6 +63,9 @@ LAYERS = {
         "test_sessions.py::test_a_server",
         "test_sessions.py::test_airflow_runs_a_step_in_a_process_and_continues",
         "test_starter.py::test_a_second_run_waits_for_none_and_goes_on_where_the_first_stopped",
+        "training/test_launch.py::test_a_killed_process_is_told_from_a_failing_one",
+        "training/test_launch.py::test_a_run_in_two_processes_makes_the_same_policies",
+        "training/test_launch.py::test_four_processes_are_ended_and_fewer_go_on",
     ),
 }
 

@@ -42,8 +42,8 @@ def conf(tmp_path: Path) -> Path:
 def test_the_package_has_every_environment_but_the_users():
     """Not a byte differs; ``local`` may hold secrets and settings of one machine."""
     assert sorted(folder.name for folder in PACKAGED.iterdir()) == [env for env in ENVIRONMENTS if env != "local"]
-    for file in (file for env in PACKAGED.iterdir() for file in env.iterdir()):
-        assert file.read_bytes() == (PROJECT / "conf" / file.parent.name / file.name).read_bytes()
+    for file in (file for env in PACKAGED.iterdir() for file in env.rglob("*.y*ml")):
+        assert file.read_bytes() == (PROJECT / "conf" / file.relative_to(PACKAGED)).read_bytes()
 
 
 @pytest.mark.parametrize("env", [env for env in ENVIRONMENTS if env != "local"])

@@ -6,9 +6,9 @@ A path ``my_package.my_module.my_loss`` is what ``type:`` is in Kedro's catalogs
 import difflib
 import inspect
 from collections.abc import Mapping
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
-from kedro.utils import load_obj
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
@@ -36,7 +36,7 @@ def plug_in(*built_in: str, takes: str) -> AfterValidator:
                 f"did you mean {close[0]}?" if close else "name one of them, or your own as package.module.name",
             )
         try:
-            own = load_obj(name)
+            own = _load(name)
         except Exception as error:  # a module may fail in every way while it is imported
             reason = f"{name} can't be imported ({type(error).__name__}: {error})"
             raise _error(reason, "mend the path, install the package, or put its folder on PYTHONPATH") from error
@@ -53,7 +53,13 @@ def plug_in(*built_in: str, takes: str) -> AfterValidator:
 
 def resolve(name: str, built_in: Mapping[str, Part]) -> Part:
     """The built-in part of a checked name, or what its path leads to."""
-    return built_in[name] if name in built_in else load_obj(name)
+    return built_in[name] if name in built_in else _load(name)
+
+
+def _load(path: str) -> Any:
+    """What the dotted path leads to. Kedro's ``load_obj`` does the same, but training's processes do without Kedro."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _error(problem: str, remedy: str) -> PydanticCustomError:

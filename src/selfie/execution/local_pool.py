@@ -48,8 +48,13 @@ def local_devices(workers: int | str) -> list[Device]:
         raise ConfigurationError("parameter execution.workers", problem, "lower it, or set it to auto")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else list(map(str, range(found)))
-    threads = _threads(max(1, len(cores) // count))
+    threads = threads_of_one(count)
     return [Device({"CUDA_VISIBLE_DEVICES": name, **threads}) for name in names[:count]]
+
+
+def threads_of_one(processes: int) -> dict[str, str]:
+    """The environment of each of so many processes that share this one's cores."""
+    return _threads(max(1, len(_cores()) // processes))
 
 
 def _cores() -> list[int]:

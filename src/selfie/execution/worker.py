@@ -8,8 +8,6 @@ lines of its log say why.
 import logging
 import os
 import sys
-from logging.handlers import QueueHandler
-from types import SimpleNamespace
 
 from selfie.errors.disk_and_memory import explain
 from selfie.runtime.parent_socket import ParentSocket
@@ -20,7 +18,8 @@ def main() -> None:
     if sys.argv[1] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
     parent = ParentSocket()
-    _pass_on_warnings(parent)
+    # Warnings go to the run's log too; all else stays in this program's own.
+    logging.basicConfig(level=logging.INFO, handlers=[logging.StreamHandler(), parent.log_handler(logging.WARNING)])
     try:
         with parent.receive()() as compute:
             parent.send(("done", None))
@@ -32,14 +31,6 @@ def main() -> None:
         if known is None:
             raise
         parent.send(("error", known))
-
-
-def _pass_on_warnings(parent: ParentSocket) -> None:
-    """To the run's log; all else stays in this program's own."""
-    to_parent = QueueHandler(SimpleNamespace(put_nowait=lambda record: parent.send(("log", record))))  # type: ignore[arg-type]
-    to_parent.setLevel(logging.WARNING)
-    to_parent.setFormatter(logging.Formatter())  # the text alone: the run's log adds the rest
-    logging.basicConfig(level=logging.INFO, handlers=[logging.StreamHandler(), to_parent])
 
 
 if __name__ == "__main__":

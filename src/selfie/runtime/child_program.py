@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from multiprocessing import Pipe
+from pathlib import Path
 
 from selfie.errors.redaction import redact
 
@@ -25,10 +26,18 @@ class ChildProgram:
         arguments: of its command line.
         environment: all of its variables.
         log_name: how the name of its log begins, where it is kept.
+        log_folder: where that is; by default the system's for temporary files.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], log_name: str):
-        self.log_name = log_name
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str],
+        log_name: str,
+        log_folder: Path | None = None,
+    ):
+        self.log_name, self.log_folder = log_name, log_folder
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 — closed with it
         self.connection, theirs = Pipe()
         with theirs:
@@ -48,15 +57,21 @@ class ChildProgram:
             return "it was killed, as happens when memory runs out"
         return f"it ended with exit code {code}"
 
-    def keep_log(self) -> str:
-        """Ends it and keeps its log in a file: ``its log, FILE, ends with`` the last lines. Secrets are taken out."""
+    def save_log(self) -> Path:
+        """Ends it and keeps its log in a file. Secrets are taken out."""
         self.end()
         self._log.seek(0)
         log = redact(self._log.read().decode(errors="replace"))
-        with tempfile.NamedTemporaryFile("w", prefix=f"{self.log_name}-", suffix=".log", delete=False) as kept:
+        prefix, folder = f"{self.log_name}-", self.log_folder
+        with tempfile.NamedTemporaryFile("w", prefix=prefix, suffix=".log", dir=folder, delete=False) as kept:
             kept.write(log)
-        last = "\n".join(f"    {line}" for line in log.splitlines()[-QUOTED_LINES:])
-        return f"its log, {kept.name}, ends with\n{last}"
+        return Path(kept.name)
+
+    def keep_log(self) -> str:
+        """The same, in words: ``its log, FILE, ends with`` the last lines."""
+        file = self.save_log()
+        last = "\n".join(f"    {line}" for line in file.read_text().splitlines()[-QUOTED_LINES:])
+        return f"its log, {file}, ends with\n{last}"
 
     def end(self) -> None:
         """Kills it with all that it has started."""

@@ -3,12 +3,15 @@
 vLLM for CPUs looks through every loaded module, and some do not bear it.
 """
 
+import logging
 import os
 import pickle
 import signal
 import threading
+from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -29,6 +32,13 @@ class ParentSocket:
     def receive(self) -> Any:
         """The next message; waits for it. It is unpickled here, in the caller's thread."""
         return pickle.loads(self._messages.get())
+
+    def log_handler(self, level: int) -> logging.Handler:
+        """Sends what is logged, from this level on, as ``("log", record)``."""
+        handler = QueueHandler(SimpleNamespace(put_nowait=lambda record: self.send(("log", record))))  # type: ignore[arg-type]
+        handler.setLevel(level)
+        handler.setFormatter(logging.Formatter())  # the text alone: the parent's log adds the rest
+        return handler
 
     def _listen(self) -> None:
         while True:

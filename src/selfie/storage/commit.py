@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from kedro.io import DatasetError
 
 MANIFEST = "manifest.json"
 Version = dict[str, Any]
@@ -84,14 +83,24 @@ def is_committed(path: Path) -> bool:
 
 
 def verify(path: Path) -> None:
-    """Raises DatasetError where file or folder differs from its manifest, naming the file."""
+    """Raises DatasetError where :func:`damage` finds some."""
+    found = damage(path)
+    if found is not None:
+        from kedro.io import DatasetError  # here, since training's processes do without Kedro
+
+        raise DatasetError(found)
+
+
+def damage(path: Path) -> str | None:
+    """How file or folder differs from its manifest, naming the file; None where it doesn't."""
     try:
         for name in _versions(path)[0]["files"]:
             file = path / name if path.is_dir() else path
             if _fingerprint(file) not in [version["files"][name] for version in _versions(path)]:
-                raise DatasetError(f"{file} is damaged: it differs from its manifest. Delete {path} and run again.")
+                return f"{file} is damaged: it differs from its manifest. Delete {path} and run again."
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise DatasetError(f"{path} is not complete ({error}). Run the pipeline that makes it.") from error
+        return f"{path} is not complete ({error}). Run the pipeline that makes it."
+    return None
 
 
 def committed_version(path: Path) -> Version | None:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets import Dataset, concatenate_datasets
-from kedro.io import DatasetError
 
 from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
 from selfie.runtime.memory import trim_memory
-from selfie.storage.commit import is_committed, set_aside
+from selfie.storage.commit import damage, is_committed, set_aside
 from selfie.storage.rows import load_rows, save_rows
 
 logger = logging.getLogger(__name__)
@@ -92,9 +91,7 @@ def in_shards(shards: Shards | None, compute: Compute, count: int) -> Dataset:
 def _is_intact(file: Path) -> bool:
     if not is_committed(file):
         return False
-    try:
-        load_rows(file)
-    except DatasetError:
+    if damage(file) is not None:
         logger.warning("%s is damaged: set aside as %s, and computed anew", file, set_aside(file))
         return False
     return True

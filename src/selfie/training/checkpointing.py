@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather, gather_object
-from kedro.io import DatasetError
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfie.errors import DivergenceError
 from selfie.runtime import signals
-from selfie.storage.commit import seal_folder, set_aside, verify
+from selfie.storage.commit import damage, seal_folder, set_aside
 
 logger = logging.getLogger(__name__)
 STATE = "noise_aware_state.json"  # what the trainer has beside transformers' own state
@@ -38,12 +37,10 @@ def seal_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 def newest_checkpoint(workspace: Path) -> Path | None:
     """The last checkpoint that verifies; torn or damaged ones are set aside and named in the log."""
     for _, folder in sorted(_checkpoints(workspace), reverse=True):
-        try:
-            verify(folder)
-        except DatasetError as error:
-            logger.warning("%s can't be used: set aside as %s", error, set_aside(folder))
-        else:
+        found = damage(folder)
+        if found is None:
             return folder
+        logger.warning("%s can't be used: set aside as %s", found, set_aside(folder))
     return None
 
 

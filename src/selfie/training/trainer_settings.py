@@ -24,6 +24,19 @@ def on_one_device(arguments: Arguments) -> Arguments:
     return arguments
 
 
+def pairs_a_process(batch_size: int, processes: int, parameter: str = "training.batch_size") -> int:
+    """Pairs of each process in an optimiser step.
+
+    Raises:
+        ConfigurationError: they can't be shared out evenly.
+    """
+    pairs_per_process, rest = divmod(batch_size, processes)
+    if rest:
+        problem = f"{batch_size} pairs can't be shared out evenly to {processes} processes"
+        raise ConfigurationError(parameter, problem, "make it a multiple of their number")
+    return pairs_per_process
+
+
 def trainer_settings(
     parameters: OptimizerParameters, seed: int, workspace: Path, mixed: bool, micro_batch_size: int | None = None
 ) -> dict[str, Any]:
@@ -37,13 +50,7 @@ def trainer_settings(
     """
     on_cpu = compute_device().type == "cpu"
     processes = PartialState(cpu=on_cpu).num_processes
-    pairs_per_process, rest = divmod(parameters.batch_size, processes)
-    if rest:
-        raise ConfigurationError(
-            "training.batch_size",
-            f"{parameters.batch_size} pairs can't be shared out evenly to {processes} processes",
-            "make it a multiple of their number",
-        )
+    pairs_per_process = pairs_a_process(parameters.batch_size, processes)
     micro_batch_size = math.gcd(micro_batch_size or pairs_per_process, pairs_per_process)
     return {
         "output_dir": str(workspace),

@@ -20,6 +20,7 @@ def create_pipeline(replay: bool = False) -> Pipeline:
                     "params:precision.training",
                     "params:beta",
                     "params:seed",
+                    "params:execution",
                     *replayed,
                 ],
                 outputs=["policy", "training_log"],
