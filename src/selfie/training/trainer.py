@@ -155,11 +155,12 @@ class NoiseAwareTrainer(DPOTrainer):
         those don't count.
         """
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        epoch = self.accelerator.gradient_state
-        if epoch.end_of_dataloader and epoch.remainder > 0:
+        # Accelerate 1.15 knows the remainder, too, but not in the epoch in which a training goes on.
+        remainder = len(self.train_dataset) % (self.args.per_device_train_batch_size * self.accelerator.num_processes)
+        if self.accelerator.gradient_state.end_of_dataloader and remainder:
             counts = batches[-1]["counts"]
             place = torch.arange(len(counts), device=counts.device) + self.accelerator.process_index * len(counts)
-            counts &= place < epoch.remainder
+            counts &= place < remainder
         pairs = torch.stack([batch["counts"].sum() for batch in batches]).sum()
         self.pairs_in_step = int(self.accelerator.gather(pairs).sum())
         self.threshold = self.detector.threshold()
