@@ -32,6 +32,7 @@ def main() -> None:
         parent = ParentSocket()  # ends this process with the run
         if process == 0:
             handlers.append(parent.log_handler(logging.INFO))
+    logging.getLogger("selfie.runtime.signals").setLevel(logging.ERROR)  # the run itself says that SIGTERM has come
     logging.basicConfig(level=logging.INFO, format=f"[{process}] %(message)s", handlers=handlers)
     code = 0
     try:
