@@ -314,6 +314,16 @@ CONFIGURATION = {
         nothing, ("SELFIE_ITERATIONS", "from 0 to 100"), environment={"SELFIE_ITERATIONS": "1000000"}
     ),
     "iterations in words": Bad(nothing, ("SELFIE_ITERATIONS", "'two'"), environment={"SELFIE_ITERATIONS": "two"}),
+    "a batch for three processes": Bad(
+        nothing,
+        ("seeding.batch_size", "8 pairs can't be shared out evenly to 3 processes"),
+        {"execution": {"training_processes": 3}},
+    ),
+    "an accelerate file that is not there": Bad(
+        nothing,
+        ("parameter execution.accelerate_config", "there is no file fsdp.yaml"),
+        {"execution": {"training_processes": 2, "accelerate_config": "fsdp.yaml"}},
+    ),
 }
 MODEL = {
     "no model": Bad(lambda place: shutil.rmtree(place.model), ("model", "does not exist", "globals.yml")),

@@ -7,6 +7,7 @@ waits; it hands over and takes back by files (:mod:`selfie.training.handover`).
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -130,6 +131,10 @@ def _launch(execution: ExecutionParameters, processes: int, folder: Path) -> Chi
     arguments = ["--config_file", str(file), "--num_processes", str(processes), "--mixed_precision", "no"]
     if config.main_process_port is None and config.num_machines == 1:
         arguments += ["--main_process_port", "0"]  # one that is free: another training may be at work here
+    program = ["-m", PROGRAM, str(folder)]
+    if config.num_machines > 1:
+        further = shlex.join(["python", "-m", LAUNCHER, *arguments, "--machine_rank", "K", *program])
+        logger.info("to be started on each further machine, by its number K: %s", further)
     environment = {
         **os.environ,
         **threads_of_one(processes // config.num_machines),
@@ -137,16 +142,8 @@ def _launch(execution: ExecutionParameters, processes: int, folder: Path) -> Chi
         "PYTHONSAFEPATH": "1",  # and nowhere else
         "TQDM_DISABLE": "1",  # bars of several processes in one log
     }
-    return ChildProgram(
-        LAUNCHER,
-        *arguments,
-        "-m",
-        PROGRAM,
-        str(folder),
-        environment=environment,
-        log_name="training",
-        log_folder=folder.parent,
-    )
+    command = (LAUNCHER, *arguments, *program)
+    return ChildProgram(*command, environment=environment, log_name="training", log_folder=folder.parent)
 
 
 def _wait_for(launcher: ChildProgram) -> None:

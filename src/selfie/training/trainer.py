@@ -113,7 +113,7 @@ class NoiseAwareTrainer(DPOTrainer):
         self.mean_tokens = sum(map(len, pairs["chosen_ids"])) / len(pairs)
         self.batch_tokens = parameters.batch_tokens
         self.threshold = -math.inf
-        self.pairs_in_step = 0
+        self.pairs, self.pairs_in_step = len(pairs), 0
         self.outcomes: list[Tensor] = []  # of the step's micro-batches: loss, m, m̃ and z of each pair
         self.pair_log: list[dict[str, Any]] = []
         self.add_callback(NoLastCheckpoint())
@@ -156,7 +156,7 @@ class NoiseAwareTrainer(DPOTrainer):
         """
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         # Accelerate 1.15 knows the remainder, too, but not in the epoch in which a training goes on.
-        remainder = len(self.train_dataset) % (self.args.per_device_train_batch_size * self.accelerator.num_processes)
+        remainder = self.pairs % (self.args.per_device_train_batch_size * self.accelerator.num_processes)
         if self.accelerator.gradient_state.end_of_dataloader and remainder:
             counts = batches[-1]["counts"]
             place = torch.arange(len(counts), device=counts.device) + self.accelerator.process_index * len(counts)
