@@ -174,7 +174,10 @@ def test_a_run_in_two_processes_makes_the_same_policies(
     """As a user types it, beside a run in one process."""
     write_to(tmp_path / "data", monkeypatch, empty_database)
     command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--params", "execution.training_processes=2"]
-    subprocess.run(command, cwd=PROJECT, check=True)
+    wide = {**os.environ, "COLUMNS": "200"}  # so that no line of the log is broken
+    done = subprocess.run(command, cwd=PROJECT, env=wide, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("training in 2 processes") == 3
     for number in (0, 1, 2):
         file = f"06_models/test/policy_{number}/model.safetensors"
         ours, theirs = (safetensors.torch.load_file(folder / file) for folder in (tmp_path / "data", finished_run))
