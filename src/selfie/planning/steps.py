@@ -86,7 +86,7 @@ def work_of(step: str, namespace: str | None, setting: Setting) -> Work | None:
         case "rejudge_pairs":
             work = _scoring(setting, 2 * min(prompts, REJUDGED_PAIRS), 2)
         case "score_answers":  # after their own question and after another one
-            work = _scoring(setting, 2 * answers, 1)
+            work = _scoring(setting, 2 * answers, 1, precision="evaluation")
         case "score_heldout":
             work = _scoring(setting, 2 * sizes.heldout_pairs, 2)
         case "train_policy":

@@ -20,7 +20,7 @@ from selfie.generation.sampling import sampled_by
 from selfie.judges.gold import gold_scorer
 from selfie.judges.support import beyond_bounds, measure_bounds
 from selfie.models.checkpoint import Checkpoint
-from selfie.models.precision import Arithmetic, scoring_arithmetic
+from selfie.models.precision import Arithmetic, sampling_arithmetic
 from selfie.reporting.label_figures import lengths_figure, margins_figure, reliability_figure
 from selfie.reporting.sections import section_of
 from selfie.reporting.summary import ROUNDING
@@ -28,7 +28,7 @@ from selfie.runtime.random_seeds import derive_seed
 
 STEP_VERSIONS = {
     "rejudge_pairs": 1,
-    "score_answers": 1,
+    "score_answers": 2,
     "measure_style_guide": 1,
     "diagnose_answers": 2,
     "diagnose_seeds": 2,
@@ -57,8 +57,12 @@ def rejudge_pairs(
 def score_answers(
     outputs: list[Record], initial_model: Checkpoint, batch_tokens: int, precision: str, seed: int
 ) -> Dataset:
-    """The initial model's log-probs of the answers, after their own questions and after others."""
-    return score_under_initial(outputs, initial_model, batch_tokens, seed, scoring_arithmetic(precision, initial_model))
+    """The initial model's log-probs of the answers, after their own questions and after others.
+
+    In the evaluation's arithmetic: they are sums over all answers and differences of many nats.
+    """
+    arithmetic = sampling_arithmetic(precision, initial_model)
+    return score_under_initial(outputs, initial_model, batch_tokens, seed, arithmetic)
 
 
 def measure_style_guide(

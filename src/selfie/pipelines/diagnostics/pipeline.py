@@ -128,7 +128,7 @@ def _answers(earlier: dict[str, str], initial_diagnostics: str = "initial_diagno
                 "outputs",
                 "initial_model",
                 "params:judging.batch_tokens",
-                "params:precision.scoring",
+                "params:precision.evaluation",
                 "params:seed",
             ],
             outputs="answer_scores",
