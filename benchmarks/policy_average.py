@@ -1,9 +1,9 @@
 """Is the average of a run's last policies better than the last one? It costs no training.
 
 ``python -m benchmarks.policy_average --method selfie`` reads the runs that ``make synthetic`` left, and prints a table.
-The average of the last policies' weights is scaled to the last one's distance from the initial model, since they lie
-nearer to it than what they are averages of. Weights of policies that were trained one from another may be averaged:
-model soups (Wortsman et al., arXiv 2203.05482), for aligned policies WARP (Ramé et al., arXiv 2406.16768).
+The average of the last policies' weights is scaled to the last one's distance from the initial model: an average of
+policies is nearer to it than they are. Weights of policies trained one from another may be averaged: model soups
+(Wortsman et al., arXiv 2203.05482), for aligned policies WARP (Ramé et al., arXiv 2406.16768).
 """
 
 import json
