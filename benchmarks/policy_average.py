@@ -94,7 +94,7 @@ def averaged(policies: Sequence[Checkpoint], initial: Checkpoint) -> PreTrainedM
     model = policies[-1].load_model(torch.float32, CPU)
     weights = [dict(policy.load_model(torch.float32, CPU).named_parameters()) for policy in policies]
     for name, weight in model.named_parameters():
-        weight.copy_(sum(one[name] for one in weights) / len(weights))
+        weight.copy_(torch.stack([one[name] for one in weights]).mean(dim=0))
     scale = _distance(last, start) / _distance(dict(model.named_parameters()), start)
     for name, weight in model.named_parameters():
         weight.copy_(start[name] + scale * (weight - start[name]))
