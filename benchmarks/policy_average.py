@@ -21,7 +21,10 @@ from transformers import PreTrainedModel
 
 from selfie.config.gold import GoldParameters
 from selfie.config.parameters import EvaluationParameters, GenerationParameters
-from selfie.evaluation.win_rate import mean_interval
+from selfie.evaluation.annotate import annotate
+from selfie.evaluation.win_rate import mean_interval, win_rate
+from selfie.export.weights import extrapolate
+from selfie.judges.comparisons import ScorerAnnotator
 from selfie.judges.gold import gold_scorer
 from selfie.models.checkpoint import Checkpoint
 from selfie.pipelines.evaluation.nodes import generate_outputs
@@ -60,7 +63,8 @@ def _win_rate(data: Path, seed: int, experiment: str, numbers: Sequence[int]) ->
     """Of the averaged policy over the initial model's answers, in percent, by the run's own evaluation."""
     prompts, parameters = _run_inputs(seed, experiment)
     evaluation = EvaluationParameters.model_validate(parameters["evaluation"])
-    scorer = gold_scorer(GoldParameters.model_validate(parameters["gold"]))
+    gold = GoldParameters.model_validate(parameters["gold"])
+    annotator = ScorerAnnotator(gold.annotator, gold_scorer(gold))
     policies = [Checkpoint(str(data / "06_models" / experiment / f"policy_{number}")) for number in numbers]
     initial = Checkpoint(str(data / "06_models" / "synthetic" / f"seed_{seed}" / "initial_model"))
     with tempfile.TemporaryDirectory() as folder:
@@ -77,32 +81,25 @@ def _win_rate(data: Path, seed: int, experiment: str, numbers: Sequence[int]) ->
             parameters["max_length"],
             seed,
         )
-    file = data / "07_model_output" / experiment / "initial" / "model_outputs.json"
-    theirs = {answer["instruction"]: answer["output"] for answer in json.loads(file.read_text())}
-    won = 0.0
-    for answer in answers:
-        question = answer["instruction"]
-        difference = scorer(question, answer["output"]) - scorer(question, theirs[question])
-        won += 0.5 if difference == 0 else float(difference > 0)
-    return 100 * won / len(answers)
+    theirs = json.loads((data / "07_model_output" / experiment / "initial" / "model_outputs.json").read_text())
+    return win_rate([verdict["preference"] for verdict in annotate(answers, theirs, annotator)])
 
 
 @torch.no_grad()
 def averaged(policies: Sequence[Checkpoint], initial: Checkpoint) -> PreTrainedModel:
     """θ_0 + s·(θ̄ − θ_0), θ̄ the policies' mean and s such that it is as far from θ_0 as the last of them."""
-    start, last = (dict(one.load_model(torch.float32, CPU).named_parameters()) for one in (initial, policies[-1]))
+    start, last = (one.load_model(torch.float32, CPU) for one in (initial, policies[-1]))
     model = policies[-1].load_model(torch.float32, CPU)
     weights = [dict(policy.load_model(torch.float32, CPU).named_parameters()) for policy in policies]
     for name, weight in model.named_parameters():
         weight.copy_(torch.stack([one[name] for one in weights]).mean(dim=0))
-    scale = _distance(last, start) / _distance(dict(model.named_parameters()), start)
-    for name, weight in model.named_parameters():
-        weight.copy_(start[name] + scale * (weight - start[name]))
+    extrapolate(model, start, _distance(last, start) / _distance(model, start) - 1)
     return model
 
 
-def _distance(one: dict[str, Any], other: dict[str, Any]) -> torch.Tensor:
-    return torch.stack([(weight - other[name]).pow(2).sum() for name, weight in one.items()]).sum().sqrt()
+def _distance(one: PreTrainedModel, other: PreTrainedModel) -> float:
+    weights, others = (torch.nn.utils.parameters_to_vector(model.parameters()) for model in (one, other))
+    return (weights - others).norm().item()
 
 
 def _run_inputs(seed: int, experiment: str) -> tuple[Dataset, dict[str, Any]]:

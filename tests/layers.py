@@ -28,6 +28,7 @@ LAYERS = {
         "planning/test_plan_command.py",
         "reporting/test_report_in_browser.py",
         "runtime/test_memory.py",
+        "runtime/test_signals.py",
         "test_bad_inputs.py",
         "test_continuing.py",
         "test_exposure.py",

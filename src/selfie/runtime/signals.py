@@ -5,14 +5,26 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 logger = logging.getLogger(__name__)
 EXIT_CODE = 128 + signal.SIGTERM
 GRACE_SECONDS = 8
 
-_requested = threading.Event()
-_waits = threading.Event()  # the training loop polls `_requested` after each step
+
+@dataclass
+class _State:
+    """Plain values: the lock of a ``threading.Event`` waits for ever where a signal interrupts its own handler."""
+
+    came: bool = False
+    """SIGTERM itself."""
+    requested: bool = False
+    waits: bool = False
+    """Whether the training loop looks at ``requested`` after each step."""
+
+
+_state = _State()
 
 
 class TerminatedError(SystemExit):
@@ -32,12 +44,12 @@ def exit_on_sigterm() -> Iterator[None]:
     if handled or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _requested.clear()
+    _state.came = _state.requested = False
     before = {number: signal.signal(number, _on_signal) for number in (signal.SIGTERM, signal.SIGALRM)}
     try:
         yield
     finally:
-        _requested.clear()
+        _state.came = _state.requested = False
         signal.alarm(0)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -46,30 +58,32 @@ def exit_on_sigterm() -> Iterator[None]:
 @contextmanager
 def finish_step_on_sigterm() -> Iterator[None]:
     """Inside, SIGTERM sets :func:`requested`; the work has eight seconds to end by itself, then is interrupted."""
-    _waits.set()
+    _state.waits = True
     try:
         yield
     finally:
-        _waits.clear()
+        _state.waits = False
     if requested():
         raise TerminatedError
 
 
 def requested() -> bool:
     """Whether SIGTERM has come."""
-    return _requested.is_set()
+    return _state.requested
 
 
 def request() -> None:
     """As if SIGTERM had come: another process of the same work was asked to end."""
-    _requested.set()
+    _state.requested = True
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
-    if number == signal.SIGTERM and not _requested.is_set():
-        _requested.set()
+    if number == signal.SIGTERM:
+        if _state.came:  # ``timeout`` and make send it twice: to the process, and to its group
+            return
+        _state.came = _state.requested = True
         logger.warning("SIGTERM: stopping; the same command goes on from here")
-        if _waits.is_set():
+        if _state.waits:
             signal.alarm(GRACE_SECONDS)
             return
     raise TerminatedError
