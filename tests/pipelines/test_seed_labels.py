@@ -8,7 +8,7 @@ from selfie.config.parameters import SeedLabellingParameters
 from selfie.errors import ConfigurationError
 from selfie.pipelines.seeding import nodes
 
-PARAMETERS = SeedLabellingParameters(pairs=9, clear_gap=1.0)
+PARAMETERS = SeedLabellingParameters(samples_per_prompt=3, pairs=9, clear_gap=1.0)
 GOLD = GoldParameters(annotator="synthetic")
 
 
@@ -23,13 +23,13 @@ def longer_is_better(monkeypatch):
     monkeypatch.setattr(nodes, "gold_scorer", lambda _: lambda prompt, response: float(len(response)))
 
 
-def test_an_answer_that_was_cut_is_never_chosen():
-    said = responses(("the longest one", "length"), ("long", "stop"), ("a", "length"))
+def test_an_answer_that_was_cut_makes_no_pair():
+    said = responses(("the longest one", "length"), ("long", "stop"), ("a", "length"), ("one", "stop"))
     (pair,) = nodes.label_responses(said, PARAMETERS, GOLD).to_dict("records")
-    assert (pair["chosen"], pair["rejected"]) == ("long", "a")
-    assert (pair["chosen_finish_reason"], pair["rejected_finish_reason"]) == ("stop", "length")
+    assert (pair["chosen"], pair["rejected"]) == ("long", "one")
+    assert (pair["chosen_finish_reason"], pair["rejected_finish_reason"]) == ("stop", "stop")
 
 
-def test_where_all_were_cut_there_is_no_clear_choice():
+def test_with_one_whole_answer_there_is_no_clear_choice():
     with pytest.raises(ConfigurationError, match="no whole response to a prompt is better"):
-        nodes.label_responses(responses(("long", "length"), ("a", "length")), PARAMETERS, GOLD)
+        nodes.label_responses(responses(("long", "stop"), ("a", "length")), PARAMETERS, GOLD)

@@ -278,6 +278,8 @@ class JudgePrompts(StrictModel):
 class SeedLabellingParameters(StrictModel):
     """How seed pairs are made where only prompts and a gold annotator are there (``--pipeline seed_labelling``)."""
 
+    samples_per_prompt: Annotated[int, Field(ge=2)]
+    """Responses of the initial model to each seed prompt, of which the annotator compares those that were not cut."""
     pairs: PositiveInt
     """Pairs to keep at most."""
     clear_gap: PositiveFloat

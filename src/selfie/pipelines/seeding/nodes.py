@@ -27,8 +27,8 @@ from selfie.training.pairs import tokenize
 logger = logging.getLogger(__name__)
 
 STEP_VERSIONS = {
-    "sample_seeds": 1,
-    "label_responses": 2,
+    "sample_seeds": 2,
+    "label_responses": 3,
     "fit_reward_model": 1,
     "tokenize_pairs": 1,
 }
@@ -37,6 +37,7 @@ STEP_VERSIONS = {
 def sample_seeds(
     seed_prompts: Dataset,
     initial_model: Checkpoint,
+    labelling: SeedLabellingParameters,
     generation: GenerationParameters,
     precision: str,
     max_length: int,
@@ -46,7 +47,7 @@ def sample_seeds(
     return sample_responses(
         initial_model,
         seed_prompts,
-        generation.samples_per_prompt,
+        labelling.samples_per_prompt,
         Sampling(generation.temperature, generation.top_p, generation.max_new_tokens),
         engine=generation.engine,
         batch_tokens=generation.batch_tokens,
@@ -60,9 +61,10 @@ def sample_seeds(
 def label_responses(
     responses: Dataset, parameters: SeedLabellingParameters, gold: GoldParameters | None
 ) -> pd.DataFrame:
-    """The annotator's best and worst response to each prompt, where the choice between them is clear.
+    """The annotator's best and worst whole response to each prompt, where the choice between them is clear.
 
-    A response that the token limit cut can only be the worst: nobody would choose half an answer.
+    Half an answer is not worth a human's label: that the token limit cut it is known without one, and a pair with it
+    teaches the judge that shorter is better and little else (docs/results/index.md).
 
     Raises:
         ConfigurationError: there is no annotator, or it finds no clear choice.
@@ -72,11 +74,11 @@ def label_responses(
     scorer = gold_scorer(gold)
     pairs = []
     for _, group in groupby(responses, key=lambda row: row["prompt_id"]):
-        ranked = sorted(group, key=lambda row: scorer(row["prompt"], row["response"]))
-        whole = [row for row in ranked if row["finish_reason"] == "stop"]
-        if not whole:
+        whole = [row for row in group if row["finish_reason"] == "stop"]
+        if len(whole) < 2:  # noqa: PLR2004
             continue
-        best, worst = whole[-1], ranked[0]
+        *_, best = ranked = sorted(whole, key=lambda row: scorer(row["prompt"], row["response"]))
+        worst = ranked[0]
         prompt, messages = best["prompt"], best["messages"]
         if scorer(prompt, best["response"]) - scorer(prompt, worst["response"]) >= parameters.clear_gap:
             pairs.append(
@@ -89,7 +91,7 @@ def label_responses(
                 }
             )
     if not pairs:
-        problem = f"no whole response to a prompt is better than another one by {parameters.clear_gap}"
+        problem = f"no whole response to a prompt is better than another whole one by {parameters.clear_gap}"
         raise ConfigurationError("parameter seed_labelling.clear_gap", problem, "lower it, or sample more responses")
     return pd.DataFrame(pairs[: parameters.pairs])
 

@@ -1,0 +1,48 @@
+"""The study of seed pairs: who is labelled, and how a judge's answers are counted."""
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from benchmarks.seed_pairs import accuracy, label, table, training_rows
+
+SCORES = {"best": 3.0, "good": 2.0, "bad": 1.0, "half": 0.0}
+
+
+def row(prompt: str, response: str, finish_reason: str = "stop") -> dict:
+    return {
+        "prompt_id": prompt,
+        "response": response,
+        "finish_reason": finish_reason,
+        "prompt_ids": [1],
+        "response_ids": [len(response)],
+    }
+
+
+def labelled(cut: bool, gap: float) -> list[tuple[str, str]]:
+    responses = [row("p", "half", "length"), row("p", "bad"), row("p", "best"), row("q", "good"), row("q", "bad")]
+    pairs = label(Dataset.from_list(responses), lambda found: SCORES[found["response"]], cut, gap)
+    return [(chosen["response"], rejected["response"]) for chosen, rejected in pairs]
+
+
+def test_only_whole_answers_are_compared_unless_cut_ones_may_lose():
+    assert labelled(cut=True, gap=1.0) == [("best", "half"), ("good", "bad")]
+    assert labelled(cut=False, gap=1.0) == [("best", "bad"), ("good", "bad")]
+    assert labelled(cut=False, gap=1.5) == [("best", "bad")]
+
+
+def test_the_trainer_gets_the_sampled_tokens():
+    (pair,) = training_rows([(row("p", "best"), row("p", "half"))])
+    assert (pair["pair"], pair["iteration"]) == (0, 0)
+    assert (pair["prompt_ids"], pair["chosen_ids"], pair["rejected_ids"]) == ([1], [4], [4])
+
+
+def test_a_judge_is_right_where_it_prefers_more_checks():
+    """Prompt p: passes 2, 1 and 0 checks, judged in that order but for the last two; prompt q: no difference."""
+    checks = [{"a": True, "b": True}, {"a": True, "b": False}, {"a": False, "b": False}, *[{"a": True, "b": True}] * 2]
+    found = accuracy(["p", "p", "p", "q", "q"], np.array([3.0, 1.0, 2.0, 1.0, 2.0]), checks)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["compared"] == 3
+    assert found["by_check"] == {"a": 0.5, "b": 1.0}
+    assert found["ci"] == pytest.approx([2 / 3, 2 / 3])  # of one prompt that tells anything
+    assert "| kind | 9 | 0.67 [0.67, 0.67] | 0.50 | 1.00 |" in table({"kind": {"pairs": 9, **found}})
