@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements.lock requirements-model.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install  ## align SmolLM2-135M-Instruct from 56 labelled pairs on 2 CPU cores
+demo: install  ## align SmolLM2-135M-Instruct from 72 labelled pairs on 2 CPU cores
 	$(BIN)/kedro run
 
 synthetic: install  ## all methods in a synthetic language, over SEEDS=0-9 (METHODS=spa,selfie for some of them)

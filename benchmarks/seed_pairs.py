@@ -1,8 +1,9 @@
 """Which pairs of the initial model's responses are worth a human's label?
 
 ``python -m benchmarks.seed_pairs``, after ``make seeds`` and ``kedro run``. As many pairs of each kind are labelled by
-the gold annotator, a seed policy is trained on them, and all these judges are asked about the same responses: those of
-the run's iteration 2 that the token limit did not cut. Writes ``docs/results/seed_pairs.json`` and prints a table.
+the gold annotator, a seed policy is trained on them (unless it is there from before), and all these judges are asked
+about the same responses: eight of policy_1 to each prompt of iteration 2, without those that the token limit cut.
+Writes ``docs/results/seed_pairs.json`` and prints a table.
 """
 
 import json
@@ -17,18 +18,20 @@ import numpy as np
 from datasets import Dataset
 
 from selfie.config.gold import GoldParameters
-from selfie.config.parameters import TrainingParameters
+from selfie.config.parameters import GenerationParameters, TrainingParameters
 from selfie.datasets import RowsDataset
-from selfie.generation.sampling import sampled_by
+from selfie.generation.engine import Sampling
+from selfie.generation.sampling import sample_responses
 from selfie.judges.gold import gold_scorer
 from selfie.models.checkpoint import Checkpoint
-from selfie.models.precision import Arithmetic
+from selfie.models.precision import Arithmetic, sampling_arithmetic
 from selfie.pipelines.training.nodes import train_policy
 from selfie.reporting.tables import markdown_table
 from selfie.scoring.log_probs import score
 
 RESULT = Path("docs/results/seed_pairs.json")
 RESAMPLES = 9999
+BATCH_TOKENS = 8192
 Row = Mapping[str, Any]
 Score = Callable[[Row], float]
 # name → whether the rejected response may be one that was cut, and how many of the seven checks lie between them
@@ -42,15 +45,19 @@ KINDS = {
 @click.command()
 @click.option("--experiment", default="demo", show_default=True)
 @click.option("--pairs", default=72, show_default=True, help="Pairs of each kind.")
-def main(experiment: str, pairs: int) -> None:
+@click.option("--samples", default=8, show_default=True, help="Responses a prompt that the judges are asked about.")
+def main(experiment: str, pairs: int, samples: int) -> None:
     """Trains a judge on each kind of pairs and asks it about the same responses."""
     data = Path(os.environ.get("SELFIE_DATA", "data"))
     parameters = _parameters()
     scorer: Any = gold_scorer(GoldParameters.model_validate(parameters["gold"]))
     initial = Checkpoint(str(data / "06_models" / "smollm2-135m-instruct"))
     candidates = RowsDataset(filepath=str(data / "03_primary" / experiment / "seed_responses")).load()
-    scored = RowsDataset(filepath=str(data / "04_feature" / experiment / "iteration_2" / "scored_responses")).load()
-    asked = [row for row in sampled_by(scored, "policy") if row["finish_reason"] == "stop"]
+    prompts = RowsDataset(filepath=str(data / "02_intermediate" / experiment / "iteration_2" / "prompts")).load()
+    policy_1 = Checkpoint(str(data / "06_models" / experiment / "policy_1"))
+    asked = whole_responses(policy_1, prompts, samples, parameters)
+    columns = [row["prompt_ids"] for row in asked], [row["response_ids"] for row in asked]
+    before = np.asarray(score(initial, *columns, BATCH_TOKENS, "initial model", None, Arithmetic.FLOAT32))
     checks = [scorer.checks(row["prompt"], row["response"]) for row in asked]
     results = {}
     for kind, (cut, apart) in KINDS.items():
@@ -58,18 +65,35 @@ def main(experiment: str, pairs: int) -> None:
         rng = np.random.default_rng(parameters["seed"])
         used = [chosen[i] for i in rng.permutation(len(chosen))[:pairs]]
         folder = data / "06_models" / "seed_pairs" / f"{'any' if cut else 'whole'}_{apart}"
-        folder.mkdir(parents=True, exist_ok=True)
-        seeding = TrainingParameters.model_validate(parameters["seeding"])
-        policy, _ = train_policy(
-            training_rows(used), initial, folder, seeding, "auto", parameters["beta"], parameters["seed"]
-        )
-        columns = [row["prompt_ids"] for row in asked], [row["response_ids"] for row in asked]
-        log_probs = np.asarray(score(policy, *columns, 8192, "judging", None, Arithmetic.FLOAT32))
-        before = np.array([row["initial_log_prob"] for row in asked])
+        policy = Checkpoint(str(folder / "policy"))
+        if not Path(policy.source).is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            seeding = TrainingParameters.model_validate(parameters["seeding"])
+            settings = seeding, "auto", parameters["beta"], parameters["seed"]
+            policy, _ = train_policy(training_rows(used), initial, folder, *settings)
+        log_probs = np.asarray(score(policy, *columns, BATCH_TOKENS, "seed policy", None, Arithmetic.FLOAT32))
         rewards = (log_probs - before) / np.array(list(map(len, columns[1])))
         results[kind] = {"pairs": len(used), **accuracy([row["prompt_id"] for row in asked], rewards, checks)}
     RESULT.write_text(json.dumps({"responses": len(asked), "kinds": results}, indent=1) + "\n")
     click.echo(table(results))
+
+
+def whole_responses(policy: Checkpoint, prompts: Dataset, samples: int, parameters: Mapping[str, Any]) -> list[Row]:
+    """``samples`` of the policy to each prompt, without those that the token limit cut."""
+    generation = GenerationParameters.model_validate(parameters["generation"])
+    sampled = sample_responses(
+        policy,
+        prompts,
+        samples,
+        Sampling(generation.temperature, generation.top_p, generation.max_new_tokens),
+        engine=generation.engine,
+        batch_tokens=generation.batch_tokens,
+        max_length=parameters["max_length"],
+        purpose="seed_pairs",
+        seed=parameters["seed"],
+        arithmetic=sampling_arithmetic("auto", policy),
+    )
+    return [row for row in sampled if row["finish_reason"] == "stop"]
 
 
 def label(responses: Dataset, scorer: Score, cut: bool, gap: float) -> Iterator[tuple[Row, Row]]:
