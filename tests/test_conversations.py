@@ -123,8 +123,7 @@ def test_judges_see_the_conversation(tiny_checkpoint: Checkpoint):
 
 def test_labelled_seeds_are_read_back_as_conversations(tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch):
     """Each conversation gives a pair of its own responses; the file's prompts are those that were brought."""
-    parameters = SeedLabellingParameters(samples_per_prompt=2, pairs=9, clear_gap=0.5)
-    sampled = sample_seeds(PROMPTS, tiny_checkpoint, parameters, GENERATION, "auto", 64, seed=0)
+    sampled = sample_seeds(PROMPTS, tiny_checkpoint, 2, GENERATION, "auto", 64, seed=0)
     # A tiny random model hardly ever ends an answer, and one that was cut makes no pair.
     responses = sampled.remove_columns("finish_reason").add_column("finish_reason", ["stop"] * len(sampled))
     said: dict[str, set[str]] = {}
@@ -134,6 +133,7 @@ def test_labelled_seeds_are_read_back_as_conversations(tiny_checkpoint: Checkpoi
     monkeypatch.setattr(seeding, "gold_scorer", lambda name: lambda prompt, response: float(sum(map(ord, response))))
     file = tmp_path / "seeds.jsonl"
     dataset = {"type": "pandas.JSONDataset", "save_args": {"orient": "records", "lines": True, "force_ascii": False}}
+    parameters = SeedLabellingParameters(samples_per_prompt=2, pairs=9, clear_gap=0.5)
     labelled = label_responses(responses, parameters, GoldParameters(annotator="synthetic"))
     assert labelled["prompt"][0] == LAST
     CommittedDataset(str(file), dataset).save(labelled)

@@ -2,39 +2,37 @@
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
-from benchmarks.seed_pairs import accuracy, label, table, training_rows
+from benchmarks.seed_pairs import accuracy, clear_pairs, table
 
-SCORES = {"best": 3.0, "good": 2.0, "bad": 1.0, "half": 0.0}
+PASSED = {"best": 3.0, "good": 2.0, "bad": 1.0, "half": 0.0}
 
 
 def row(prompt: str, response: str, finish_reason: str = "stop") -> dict:
     return {
+        "iteration": 0,
         "prompt_id": prompt,
+        "prompt": prompt,
         "response": response,
         "finish_reason": finish_reason,
         "prompt_ids": [1],
-        "response_ids": [len(response)],
+        "response_ids": [ord(response[1])],
     }
 
 
-def labelled(cut: bool, gap: float) -> list[tuple[str, str]]:
-    responses = [row("p", "half", "length"), row("p", "bad"), row("p", "best"), row("q", "good"), row("q", "bad")]
-    pairs = label(Dataset.from_list(responses), lambda found: SCORES[found["response"]], cut, gap)
-    return [(chosen["response"], rejected["response"]) for chosen, rejected in pairs]
+def labelled(cut: bool, apart: int) -> list[tuple[str, str]]:
+    rows = [row("p", "half", "length"), row("p", "bad"), row("p", "best"), row("q", "good"), row("q", "bad")]
+    passed = torch.tensor([PASSED[one["response"]] for one in rows], dtype=torch.float64)
+    pairs = clear_pairs(Dataset.from_list(rows), passed, cut, apart)
+    return list(zip(pairs["chosen"], pairs["rejected"], strict=True))
 
 
 def test_only_whole_answers_are_compared_unless_cut_ones_may_lose():
-    assert labelled(cut=True, gap=1.0) == [("best", "half"), ("good", "bad")]
-    assert labelled(cut=False, gap=1.0) == [("best", "bad"), ("good", "bad")]
-    assert labelled(cut=False, gap=1.5) == [("best", "bad")]
-
-
-def test_the_trainer_gets_the_sampled_tokens():
-    (pair,) = training_rows([(row("p", "best"), row("p", "half"))])
-    assert (pair["pair"], pair["iteration"]) == (0, 0)
-    assert (pair["prompt_ids"], pair["chosen_ids"], pair["rejected_ids"]) == ([1], [4], [4])
+    assert labelled(cut=True, apart=1) == [("best", "half"), ("good", "bad")]
+    assert labelled(cut=False, apart=1) == [("best", "bad"), ("good", "bad")]
+    assert labelled(cut=False, apart=2) == [("best", "bad")]
 
 
 def test_a_judge_is_right_where_it_prefers_more_checks():

@@ -36,8 +36,9 @@ def test_sigterm_that_comes_again_and_again_is_heard_once(during: str, said: lis
             assert child.stdout.readline() == "ready\n"
             for _ in range(300):
                 os.kill(child.pid, signal.SIGTERM)
-            assert child.stdout.read().splitlines() == said
-            assert child.wait(SECONDS_TO_END) == 128 + signal.SIGTERM
+            rest, _ = child.communicate(timeout=SECONDS_TO_END)
+            assert rest.splitlines() == said
+            assert child.returncode == 128 + signal.SIGTERM
         finally:
             child.kill()
             child.wait()

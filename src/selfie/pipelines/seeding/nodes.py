@@ -37,7 +37,7 @@ STEP_VERSIONS = {
 def sample_seeds(
     seed_prompts: Dataset,
     initial_model: Checkpoint,
-    labelling: SeedLabellingParameters,
+    samples_per_prompt: int,
     generation: GenerationParameters,
     precision: str,
     max_length: int,
@@ -47,7 +47,7 @@ def sample_seeds(
     return sample_responses(
         initial_model,
         seed_prompts,
-        labelling.samples_per_prompt,
+        samples_per_prompt,
         Sampling(generation.temperature, generation.top_p, generation.max_new_tokens),
         engine=generation.engine,
         batch_tokens=generation.batch_tokens,
@@ -63,8 +63,8 @@ def label_responses(
 ) -> pd.DataFrame:
     """The annotator's best and worst whole response to each prompt, where the choice between them is clear.
 
-    Half an answer is not worth a human's label: that the token limit cut it is known without one, and a pair with it
-    teaches the judge that shorter is better and little else (docs/results/index.md).
+    Half an answer is not worth a human's label: that the token limit cut it is known without one, and a judge that is
+    trained on such pairs is the worse judge of whole answers (docs/results/index.md).
 
     Raises:
         ConfigurationError: there is no annotator, or it finds no clear choice.
@@ -75,10 +75,10 @@ def label_responses(
     pairs = []
     for _, group in groupby(responses, key=lambda row: row["prompt_id"]):
         whole = [row for row in group if row["finish_reason"] == "stop"]
-        if len(whole) < 2:  # noqa: PLR2004
+        if not whole:
             continue
-        *_, best = ranked = sorted(whole, key=lambda row: scorer(row["prompt"], row["response"]))
-        worst = ranked[0]
+        ranked = sorted(whole, key=lambda row: scorer(row["prompt"], row["response"]))
+        worst, best = ranked[0], ranked[-1]
         prompt, messages = best["prompt"], best["messages"]
         if scorer(prompt, best["response"]) - scorer(prompt, worst["response"]) >= parameters.clear_gap:
             pairs.append(

@@ -14,7 +14,7 @@ def create_labelling() -> Pipeline:
                 inputs=[
                     "seed_prompts",
                     "initial_model",
-                    "params:seed_labelling",
+                    "params:seed_labelling.samples_per_prompt",
                     "params:generation",
                     "params:precision.sampling",
                     "params:max_length",
