@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo synthetic test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds vllm-cpu capabilities lock audit bad-inputs clean
+.PHONY: help install demo synthetic study test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds vllm-cpu capabilities lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,10 @@ demo: install  ## align SmolLM2-135M-Instruct from 72 labelled pairs on 2 CPU co
 
 synthetic: install  ## all methods in a synthetic language, over SEEDS=0-9 (METHODS=spa,selfie for some of them)
 	$(BIN)/python -m benchmarks.method_comparison $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
+
+study: install  ## methods on the demo's task, over SEEDS=1-3 (METHODS=spa,selfie for some): an hour and more a seed
+	$(BIN)/python -m benchmarks.method_comparison --env language \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
 
 check: install
 	$(BIN)/ruff check src tests benchmarks

@@ -12,13 +12,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import click
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel
 
+from benchmarks.runs_over_seeds import load_catalog
 from selfie.config.gold import GoldParameters
 from selfie.config.parameters import EvaluationParameters, GenerationParameters
 from selfie.evaluation.annotate import annotate
@@ -61,9 +60,9 @@ def main(method: str, last: int) -> None:
 
 def _win_rate(data: Path, seed: int, experiment: str, numbers: Sequence[int]) -> float:
     """Of the averaged policy over the initial model's answers, in percent, by the run's own evaluation."""
-    prompts, parameters = _run_inputs(seed, experiment)
-    evaluation = EvaluationParameters.model_validate(parameters["evaluation"])
-    gold = GoldParameters.model_validate(parameters["gold"])
+    catalog = load_catalog(Path.cwd(), "synthetic", experiment=experiment, seed=seed)
+    evaluation = EvaluationParameters.model_validate(catalog.load("params:evaluation"))
+    gold = GoldParameters.model_validate(catalog.load("params:gold"))
     annotator = ScorerAnnotator(gold.annotator, gold_scorer(gold))
     policies = [Checkpoint(str(data / "06_models" / experiment / f"policy_{number}")) for number in numbers]
     initial = Checkpoint(str(data / "06_models" / "synthetic" / f"seed_{seed}" / "initial_model"))
@@ -71,14 +70,14 @@ def _win_rate(data: Path, seed: int, experiment: str, numbers: Sequence[int]) ->
         averaged(policies, initial).save_pretrained(f"{folder}/average")
         policies[-1].load_tokenizer().save_pretrained(f"{folder}/average")
         answers = generate_outputs(
-            prompts,
+            catalog.load("evaluation_prompts"),
             Checkpoint(f"{folder}/average"),
             Path(folder) / "workspace",
-            GenerationParameters.model_validate(parameters["generation"]),
+            GenerationParameters.model_validate(catalog.load("params:generation")),
             evaluation.temperature,
             evaluation.max_new_tokens,
             "auto",
-            parameters["max_length"],
+            catalog.load("params:max_length"),
             seed,
         )
     theirs = json.loads((data / "07_model_output" / experiment / "initial" / "model_outputs.json").read_text())
@@ -100,19 +99,6 @@ def averaged(policies: Sequence[Checkpoint], initial: Checkpoint) -> PreTrainedM
 def _distance(one: PreTrainedModel, other: PreTrainedModel) -> float:
     weights, others = (torch.nn.utils.parameters_to_vector(model.parameters()) for model in (one, other))
     return (weights - others).norm().item()
-
-
-def _run_inputs(seed: int, experiment: str) -> tuple[Dataset, dict[str, Any]]:
-    """The evaluation prompts and the parameters of a run of the synthetic task."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    bootstrap_project(Path.cwd())
-    given = {"experiment": experiment, "seed": seed}
-    session: Any = KedroSession.create(Path.cwd(), env="synthetic", runtime_params=given)
-    with session:
-        context = session.load_context()
-        return context.catalog.load("evaluation_prompts"), context.params
 
 
 if __name__ == "__main__":

@@ -73,6 +73,23 @@ def run_pipeline(
         session.run(pipeline_names=[pipeline], to_outputs=to_outputs)
 
 
+def load_catalog(project: Path, env: str | None = None, **parameters: Any) -> Any:
+    """The catalog of a run, its parameters too (``params:NAME``).
+
+    Args:
+        project: the project's folder.
+        env: the environment in ``conf/``; None: the base one.
+        parameters: as ``--params`` gives them.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(project)
+    session: Any = KedroSession.create(project, env=env, runtime_params=parameters)
+    with session:
+        return session.load_context().catalog
+
+
 def fingerprint(project: Path, env: str, **parameters: Any) -> str:
     """Of what decides a run's result: its parameters, the loop's shape and the code."""
     from kedro.framework.session import KedroSession

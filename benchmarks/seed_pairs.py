@@ -9,7 +9,6 @@ and prints a table.
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from itertools import groupby, permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from benchmarks.judge_accuracy import accuracy
+from benchmarks.runs_over_seeds import load_catalog
 from selfie.config.gold import GoldParameters
 from selfie.config.parameters import GenerationParameters, TrainingParameters
 from selfie.generation.engine import Sampling
@@ -31,7 +32,7 @@ from selfie.reporting.tables import markdown_table
 from selfie.scoring.log_probs import score
 
 RESULT = Path("docs/results/seed_pairs.json")
-PAIRS, SAMPLES, RESAMPLES = 72, 8, 9999
+PAIRS, SAMPLES = 72, 8
 # name → whether the rejected response may be one that was cut, and how many checks lie between them
 KINDS = {
     "whole against any, 2 checks apart": (True, 2),
@@ -43,7 +44,7 @@ KINDS = {
 @click.command()
 def main() -> None:
     """Trains a judge on each kind of pairs and asks it about the same responses."""
-    catalog = _catalog()
+    catalog = load_catalog(Path.cwd())
     scorer: Any = gold_scorer(GoldParameters.model_validate(catalog.load("params:gold")))
     seeding = TrainingParameters.model_validate(catalog.load("params:seeding"))
     precision, beta, seed = (catalog.load(f"params:{name}") for name in ("precision.training", "beta", "seed"))
@@ -62,7 +63,7 @@ def main() -> None:
             policy, _ = train_policy(pairs, initial, Path(folder), seeding, precision, beta, seed)
             log_probs = _log_probs(policy, asked, batch_tokens)
         rewards = (log_probs - before) / np.array([len(row["response_ids"]) for row in asked])
-        results[kind] = {"pairs": len(pairs), **accuracy([row["prompt_id"] for row in asked], rewards, checks)}
+        results[kind] = {"pairs": len(pairs), **by_check([row["prompt_id"] for row in asked], rewards, checks)}
     RESULT.write_text(json.dumps({"responses": len(asked), "kinds": results}, indent=1) + "\n")
     click.echo(table(results))
 
@@ -99,33 +100,17 @@ def whole_responses(policy: Checkpoint, prompts: Dataset, catalog: Any) -> list[
     return [row for row in sampled if row["finish_reason"] == "stop"]
 
 
-def accuracy(prompts: Sequence[str], rewards: np.ndarray, checks: Sequence[Mapping[str, bool]]) -> dict[str, Any]:
-    """How often a judge prefers what passes more checks, over every two responses to one prompt.
+def by_check(prompts: Sequence[str], rewards: np.ndarray, checks: Sequence[Mapping[str, bool]]) -> dict[str, Any]:
+    """How often a judge prefers what passes more checks, and ``by_check``, what passes a check that the other fails.
 
     Args:
         prompts: the prompt of each response, a prompt's responses together.
         rewards: the judge's, shape [responses].
         checks: each response's.
-
-    Returns:
-        ``accuracy`` with its 95% interval ``ci`` (bootstrap over prompts), ``compared`` pairs that differ in how many
-        checks they pass, and ``by_check``, the same share over the pairs that differ in one check.
     """
-    right: dict[str, list[tuple[str, bool]]] = {name: [] for name in ("all", *checks[0])}
-    for prompt, group in groupby(range(len(prompts)), key=lambda i: prompts[i]):
-        for one, two in permutations(group, 2):
-            preferred = bool(rewards[one] > rewards[two])
-            if sum(checks[one].values()) > sum(checks[two].values()):
-                right["all"].append((prompt, preferred))
-            for name in checks[0]:
-                if checks[one][name] and not checks[two][name]:
-                    right[name].append((prompt, preferred))
-    return {
-        "accuracy": _share(right["all"]),
-        "ci": _interval(right["all"]),
-        "compared": len(right["all"]),
-        "by_check": {name: _share(found) for name, found in right.items() if name != "all"},
-    }
+    all_checks = accuracy(prompts, rewards, [sum(passed.values()) for passed in checks])
+    each = {name: accuracy(prompts, rewards, [passed[name] for passed in checks])["accuracy"] for name in checks[0]}
+    return {**all_checks, "by_check": each}
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -150,29 +135,6 @@ def _passed(scorer: Any, row: Mapping[str, Any]) -> int:
 def _log_probs(model: Checkpoint, rows: Sequence[Mapping[str, Any]], batch_tokens: int) -> np.ndarray:
     columns = [row["prompt_ids"] for row in rows], [row["response_ids"] for row in rows]
     return np.asarray(score(model, *columns, batch_tokens, model.name, None, Arithmetic.FLOAT32))
-
-
-def _share(found: Sequence[tuple[str, bool]]) -> float | None:
-    return float(np.mean([preferred for _, preferred in found])) if found else None
-
-
-def _interval(found: Sequence[tuple[str, bool]]) -> list[float]:
-    by_prompt = [[right for _, right in answers] for _, answers in groupby(found, key=lambda answer: answer[0])]
-    counts = np.array([(sum(answers), len(answers)) for answers in by_prompt])
-    drawn = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
-    rights, compared = counts[drawn].sum(axis=1).T
-    return [float(bound) for bound in np.quantile(rights / compared, [0.025, 0.975])]
-
-
-def _catalog() -> Any:
-    """The demo's, its parameters too."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    bootstrap_project(Path.cwd())
-    session: Any = KedroSession.create(Path.cwd())
-    with session:
-        return session.load_context().catalog
 
 
 if __name__ == "__main__":

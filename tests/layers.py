@@ -4,6 +4,7 @@
 LAYERS = {
     "integration": (
         "app/test_freshness.py",
+        "benchmarks/test_judges_over_iterations.py",
         "benchmarks/test_plan_error.py::test_the_command_on_a_finished_run",
         "benchmarks/test_speed.py",
         "chat/test_chat_command.py",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from benchmarks.seed_pairs import accuracy, clear_pairs, table
+from benchmarks.seed_pairs import by_check, clear_pairs, table
 
 PASSED = {"best": 3.0, "good": 2.0, "bad": 1.0, "half": 0.0}
 
@@ -38,7 +38,7 @@ def test_only_whole_answers_are_compared_unless_cut_ones_may_lose():
 def test_a_judge_is_right_where_it_prefers_more_checks():
     """Prompt p: passes 2, 1 and 0 checks, judged in that order but for the last two; prompt q: no difference."""
     checks = [{"a": True, "b": True}, {"a": True, "b": False}, {"a": False, "b": False}, *[{"a": True, "b": True}] * 2]
-    found = accuracy(["p", "p", "p", "q", "q"], np.array([3.0, 1.0, 2.0, 1.0, 2.0]), checks)
+    found = by_check(["p", "p", "p", "q", "q"], np.array([3.0, 1.0, 2.0, 1.0, 2.0]), checks)
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["compared"] == 3
     assert found["by_check"] == {"a": 0.5, "b": 1.0}
