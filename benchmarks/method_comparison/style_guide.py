@@ -14,7 +14,14 @@ from selfie.diagnostics.style_guide import guide_of
 from selfie.judges.gold import gold_scorer
 from selfie.reporting.tables import markdown_table
 
-COLUMNS = ("method", "follows the guide, % [95%]", "by seed", "policy_0 → last, mean", "own content", "on topic")
+COLUMNS: tuple[str, ...] = (
+    "method",
+    "follows the guide, % [95%]",
+    "by seed",
+    "policy_0 → last, mean",
+    "own content",
+    "on topic",
+)
 COLUMNS += ("cut", "perplexity ratio", "label accuracy")
 REFERENCES = ("seed_dpo", "spa", "full_dpo")
 RESAMPLES = 9999

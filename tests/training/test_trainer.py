@@ -1,8 +1,10 @@
 """The trainer against TRL's own, the detector against the formula, and what a training leaves."""
 
+import gc
 import math
 import random
 from collections import deque
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import store_linear_in_bf16
 from selfie.scoring.log_probs import response_log_probs
 from selfie.scoring.packed_rows import lay_out, stack
+from selfie.training import train as training
 from selfie.training.train import train
 from selfie.training.trainer import NoiseAwareTrainer
 
@@ -303,6 +306,26 @@ def test_a_training_changes_every_parameter(tiny_checkpoint: Checkpoint, tiny_mo
         assert not torch.equal(weight, start[name]), name
     assert sorted(entry["pair"] for entry in log) == sorted([*range(10)] * 2)
     assert {entry["step"] for entry in log} == set(range(6))  # 4 + 4 + 2 pairs, twice
+
+
+def test_nothing_of_a_training_is_kept_while_models_are_loaded_again(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Gradients, optimiser and reference would stand beside what bf16 makes of the policy: the run's highest peak."""
+    there = [_trainers()]
+
+    def compare(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        assert all(before.shape == after.shape and not torch.equal(before, after) for before, after in pairs)
+        there.append(_trainers())
+
+    monkeypatch.setattr(training, "report_cast", compare)
+    train(tiny_checkpoint, make_pairs(8), PLAIN, BETA, iteration=1, seed=0, workspace=tmp_path, precision="mixed")
+    assert there[1:] == there[:1]
+
+
+def _trainers() -> int:
+    gc.collect()
+    return sum(isinstance(found, NoiseAwareTrainer) for found in gc.get_objects())
 
 
 def test_the_new_checkpoint_is_whole_and_safe(

@@ -67,15 +67,15 @@ def train(
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     processes = PartialState()
     if processes.is_main_process:
-        if mixed and not config:
-            report_cast(_changes(start, trained))
         trained.save_pretrained(workspace / "adapters" if config else folder)
     log = trainer.pair_log
     del trainer, trained
-    free_memory()
+    free_memory()  # gradients and optimiser go before models are loaded again
     if processes.is_main_process:
         if config:
             merged(start, workspace / "adapters").save_pretrained(folder)
+        elif mixed:
+            report_cast(_changes(start, Checkpoint(str(folder))))
         start.load_tokenizer().save_pretrained(folder)
     processes.wait_for_everyone()
     return Checkpoint(str(folder)), log
@@ -88,11 +88,11 @@ def _extrapolation(parameters: TrainingParameters, iteration: int) -> float:
     return parameters.extrapolation[min(iteration, len(parameters.extrapolation)) - 1]
 
 
-def _changes(start: Checkpoint, trained: PreTrainedModel) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _changes(start: Checkpoint, trained: Checkpoint) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Each weight before and after, in float32 on the CPU."""
-    before = dict(start.load_model(torch.float32, torch.device("cpu")).named_parameters())
-    for name, after in trained.named_parameters():
-        yield before[name].detach(), after.detach().float().cpu()
+    before, after = (one.load_model(torch.float32, torch.device("cpu")) for one in (start, trained))
+    for weight, new in zip(before.parameters(), after.parameters(), strict=True):
+        yield weight.detach(), new.detach()
 
 
 def _load_reference(start: Checkpoint, mixed: bool) -> PreTrainedModel:
