@@ -177,8 +177,8 @@ def test_an_empty_response_is_not_proposed_however_disputed():
     assert proposal(propose_disputed_pairs(rows("A", "", "C", **log_probs, **lengths), 5, judging, 0.1)) == [("A", "C")]
 
 
-@pytest.mark.parametrize("cut", ["AB", "ABC"])
-def test_two_cut_responses_are_not_worth_a_label_where_neither_may_be_chosen(cut: str):
+@pytest.mark.parametrize("cut", ["B", "BC"])
+def test_a_cut_response_is_not_worth_a_label_where_it_may_not_be_chosen(cut: str):
     """``judging.choose_truncated`` is what decides, for every rule alike."""
     three = rows("A", "B", "C", cut=cut, **SCORED, **LENGTHS)
 
@@ -189,19 +189,25 @@ def test_two_cut_responses_are_not_worth_a_label_where_neither_may_be_chosen(cut
         return [proposal(table) for table in tables]
 
     assert propose(True) == [[("A", "B")], [("A", "C")], [("A", "B")]]
-    if cut == "AB":  # of A and C the judges say 2 and ½ of their units, of B and C 1 and 3/2: A and C is less sure
+    if cut == "B":
         assert propose(False) == [[("A", "C")]] * 3
     else:
-        with pytest.raises(DataError, match=r"of which one may be chosen\n.*max_new_tokens"):
+        with pytest.raises(DataError, match=r"two different responses that may be chosen\n.*max_new_tokens"):
             propose(False)
 
 
-@pytest.mark.parametrize("choose_truncated", [True, False])
-def test_spare_prompts_fill_the_budget(tiny_checkpoint: Checkpoint, tmp_path: Path, choose_truncated: bool):
-    """A random model's responses of at most 8 tokens are cut nearly always: two in three pairs are worth nothing."""
+@pytest.mark.parametrize(("choose_truncated", "samples"), [(True, 2), (False, 2), (False, 5)])
+def test_spare_prompts_fill_the_budget(
+    tiny_checkpoint: Checkpoint,
+    tmp_path: Path,
+    choose_truncated: bool,
+    samples: int,
+    caplog: pytest.LogCaptureFixture,
+):
+    """Two of a random model's responses are seldom both whole: most prompts give no pair then."""
     asked = [{"role": "user", "content": text} for text in all_prompts()[:80]]
     prompts = Dataset.from_list([{"prompt_id": str(k), "messages": [asked[k]]} for k in range(len(asked))])
-    labelling = LabellingParameters(budget=8)
+    labelling = LabellingParameters(budget=8, samples_per_prompt=samples)
     chosen = choose_prompts(prompts, tmp_path / "labels", labelling, seed=0)
     assert len(chosen) == (1 + SPARE) * labelling.budget
     generation = GenerationParameters(
@@ -217,11 +223,13 @@ def test_spare_prompts_fill_the_budget(tiny_checkpoint: Checkpoint, tmp_path: Pa
     responses = sample_candidates(chosen, *inputs)
     sampled = len(set(responses["prompt_id"]))
     table = propose_pairs(responses, labelling.budget, choose_truncated)
-    assert len(table) == labelling.budget
-    assert len(responses) == 2 * sampled
+    assert len(responses) == samples * sampled
     if choose_truncated:
-        assert sampled == labelling.budget
+        assert len(table) == sampled == labelling.budget
     else:
-        assert labelling.budget < sampled < len(chosen)
-        assert all("stop" in row for row in table[["response_1_finish_reason", "response_2_finish_reason"]].to_numpy())
+        ends = {*table["response_1_finish_reason"], *table["response_2_finish_reason"]}
+        assert ends == {"stop"}
+        few = samples == 2
+        assert (len(table) < labelling.budget, sampled == len(chosen)) == (few, few)
+        assert ("gave a pair that is worth a label: for more, raise labelling.samples_per_prompt" in caplog.text) is few
     assert sample_candidates(chosen, *inputs)["response"][:] == responses["response"][:]  # from the shards

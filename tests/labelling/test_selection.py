@@ -50,11 +50,11 @@ def test_the_smallest_margins_come_first_whichever_their_sign():
     assert smallest_margins([], 3).tolist() == []
 
 
-def test_two_responses_are_worth_a_label_where_they_differ_and_one_may_be_chosen():
+def test_two_responses_are_worth_a_label_where_they_differ_and_both_may_be_chosen():
     """They differ in more than white space, and not both are cut."""
     assert list(worth_a_label(["a", "a ", "\na", "b"], [True] * 4)) == [(0, 3), (1, 3), (2, 3)]
-    assert list(worth_a_label(["a", "b", "c"], [False, False, True])) == [(0, 2), (1, 2)]
-    assert list(worth_a_label(["a", "b"], [False, False])) == []
+    assert list(worth_a_label(["a", "b", "c"], [True, False, True])) == [(0, 2)]
+    assert list(worth_a_label(["a", "b"], [True, False])) == []
     assert list(worth_a_label(["a"], [True])) == []
 
 

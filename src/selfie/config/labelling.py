@@ -16,13 +16,14 @@ class LabellingParameters(StrictModel):
     budget: PositiveInt = 60
     """Pairs to propose at most: the labels that there is time for."""
     samples_per_prompt: Annotated[int, Field(ge=2, le=1000)] = 2
-    """Responses of which each pair is chosen."""
+    """Responses of which each pair is chosen. Where ``judging.choose_truncated`` is false, both of a pair are whole:
+    the more of them the token limit cuts, the more are needed."""
     selection: Literal["random", "diverse", "uncertain", "disagreement"] = "random"
     """Of the prompts. ``random``: drawn by the seed. ``diverse``: they fall into as many clusters of like wording as
     the budget has pairs, and each gives the one in its middle. The other two sample all prompts and take a trained
     policy. ``uncertain``: those are proposed whose best and worst response differ least in its implicit reward.
     ``disagreement``: those of which its implicit reward, summed and per token, most surely prefers different ones.
-    No rule proposes two responses that the token limit cut where ``judging.choose_truncated`` is false."""
+    No rule proposes a response that the token limit cut where ``judging.choose_truncated`` is false."""
     policy: Annotated[str, Field(pattern=r"^(initial_model|policy_\d+)$")] = INITIAL_MODEL
     """Who responds: the initial model, or a policy of the experiment for a later round of labels."""
 

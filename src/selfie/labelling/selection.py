@@ -40,15 +40,15 @@ def diverse_prompts(texts: Sequence[str], budget: int, seed: int) -> list[int]:
 
 
 def worth_a_label(responses: Sequence[str], eligible: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Every two responses to a prompt, as positions, that can be told apart and of which one may be chosen.
+    """Every two responses to a prompt, as positions, that can be told apart and of which either may be chosen.
 
     Args:
         responses: texts that differ only in white space can't be told apart.
         eligible: which of them may be chosen: all, or those that the token limit did not cut
-            (``judging.choose_truncated``).
+            (``judging.choose_truncated``). Against one that may not, the label is known without a human.
     """
     for one, two in combinations(range(len(responses)), 2):
-        if responses[one].strip() != responses[two].strip() and (eligible[one] or eligible[two]):
+        if responses[one].strip() != responses[two].strip() and eligible[one] and eligible[two]:
             yield one, two
 
 

@@ -37,12 +37,13 @@ from selfie.storage.shards import Shards
 logger = logging.getLogger(__name__)
 STEP_VERSIONS = {
     "choose_prompts": 2,
-    "sample_candidates": 2,
-    "propose_pairs": 2,
-    "propose_uncertain_pairs": 2,
-    "propose_disputed_pairs": 1,
+    "sample_candidates": 3,
+    "propose_pairs": 3,
+    "propose_uncertain_pairs": 3,
+    "propose_disputed_pairs": 2,
 }
 SPARE = 3  # times the budget: prompts that stand by for those whose responses make no pair
+MORE_PAIRS = "labelling.samples_per_prompt or generation.max_new_tokens, or bring more prompts"
 Row = dict[str, Any]
 Pair = tuple[Row, Row]
 
@@ -200,9 +201,10 @@ def _is_text(response: str) -> bool:
 
 def _table(pairs: list[Pair], budget: int) -> pd.DataFrame:
     if not pairs:
-        problem = "no prompt has two different responses of which one may be chosen"
-        remedy = "raise generation.temperature, generation.max_new_tokens or labelling.samples_per_prompt"
-        raise DataError("responses", problem, remedy)
+        problem = "no prompt has two different responses that may be chosen"
+        raise DataError("responses", problem, f"raise generation.temperature, {MORE_PAIRS}")
+    if len(pairs) < budget:
+        logger.warning("only %d prompts gave a pair that is worth a label: for more, raise %s", len(pairs), MORE_PAIRS)
     logger.info("%d pairs are proposed, for a budget of %d: label them with `selfie label`", len(pairs), budget)
     return pd.DataFrame([_proposal(*pair) for pair in pairs])
 
