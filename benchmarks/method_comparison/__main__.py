@@ -18,7 +18,7 @@ from selfie.reporting.tables import print_table
 from selfie.storage.commit import commit_text
 
 SYNTHETIC = "initial,seed_dpo,full_dpo,llm_judge,reward_model,gold_judge,spa_de,spa_sr,spa,spa_fast,cdpo,rdpo,selfie"
-LANGUAGE = "seed_dpo,selfie,spa,full_dpo,gold_judge,reward_model,llm_judge"
+LANGUAGE = "seed_dpo,selfie,spa,spa_slow,full_dpo,gold_judge,reward_model,llm_judge"
 
 
 @click.command()
