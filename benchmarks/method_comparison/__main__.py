@@ -52,6 +52,7 @@ def write_language(project: Path, data: Path, folder: Path, records: list[Record
     results = style_guide.collect(data, "language", records, names, gold)
     commit_text(folder / "results.json", json.dumps(results))
     commit_text(folder / "results.md", style_guide.markdown(results))
+    commit_text(folder / "results.html", style_guide.figure(results).to_html())
     click.echo(style_guide.markdown(results))
 
 

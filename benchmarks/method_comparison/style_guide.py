@@ -7,7 +7,9 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from plotly.graph_objects import Figure, Scatter
 
+from benchmarks.method_comparison.results import COLOURS
 from benchmarks.runs_over_seeds import Record
 from selfie.config.gold import GoldParameters
 from selfie.diagnostics.style_guide import guide_of
@@ -123,6 +125,31 @@ def markdown(results: Table) -> str:
     """The table for a page, and the paired differences."""
     header = ["points above", *REFERENCES]
     return f"{markdown_table(COLUMNS, rows(results))}\n{markdown_table(header, differences(results))}"
+
+
+def figure(results: Table) -> Figure:
+    """Shares by policy: a thin line a seed, a thick one for the mean."""
+    drawn = Figure()
+    for number, (name, method) in enumerate(results["methods"].items()):
+        colour = COLOURS[number % len(COLOURS)]
+        means = [mean(column) for column in zip(*method["shares"], strict=True)]
+        for shares, width in ((means, 4), *((seed, 1) for seed in method["shares"])):
+            drawn.add_trace(
+                Scatter(
+                    x=[f"policy_{k}" for k in range(len(shares))],
+                    y=[100 * share for share in shares],
+                    name=name,
+                    legendgroup=name,
+                    showlegend=width > 1,
+                    mode="lines+markers",
+                    line={"color": colour, "width": width},
+                    marker={"size": 4 + width},
+                )
+            )
+    title = f"Answers that follow the style guide, % ({len(results['seeds'])} seeds and their mean)"
+    return drawn.update_layout(
+        template="plotly_white", width=820, height=440, title=title, yaxis={"rangemode": "tozero"}
+    )
 
 
 def _follows(file: Path, gold: GoldParameters) -> list[int]:

@@ -66,6 +66,11 @@ def test_differences_are_paired(results: dict):
     assert style_guide.markdown(results).count("\n| spa |") == 2
 
 
+def test_the_figure_has_a_line_a_seed_and_their_mean(results: dict):
+    lines = [[*trace.y] for trace in style_guide.figure(results).data if trace.name == "spa"]
+    assert lines == [[25.0, 75.0], [50.0, 50.0], [0.0, 100.0]]
+
+
 def test_the_interval_is_over_seeds_and_prompts():
     """All of a seed's answers alike: only the seeds differ. The same answers for all seeds: only the prompts do."""
     assert style_guide.interval(np.array([[0.0] * 50, [1.0] * 50])) == (0.0, 1.0)
