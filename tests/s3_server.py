@@ -1,5 +1,6 @@
 """A real S3 server, moto's, on a port of its own: it can be killed, and an upload can be held up in it."""
 
+import json
 import re
 import threading
 import time
@@ -74,13 +75,20 @@ class S3Server:
             return []
         return self.app(environ, start_response)
 
+    def forbid_writing(self, bucket: str) -> None:
+        """By the bucket's policy."""
+        refused = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+        policy = {"Version": "2012-10-17", "Statement": [refused]}
+        self.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+
     def names(self, bucket: str) -> list[str]:
         """Of all objects in the bucket."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def drop(self, bucket: str) -> None:
-        """The bucket with all that it holds."""
+        """The bucket with all that it holds; uploads must be held up meanwhile."""
+        time.sleep(0.5)
         for name in self.names(bucket):
             self.client.delete_object(Bucket=bucket, Key=name)
         self.client.delete_bucket(Bucket=bucket)

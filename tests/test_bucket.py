@@ -66,10 +66,15 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     ("data", "environment", "problem"),
     [
         ("s3://no-such-bucket/prefix", {}, "s3://no-such-bucket/prefix: there is no such bucket"),
+        ("s3://read-only/prefix", {}, "s3://read-only/prefix: it may not be written"),
         (f"s3://{BUCKET}/prefix", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "it can't be reached"),
     ],
 )
-def test_a_bucket_that_is_not_there_is_said_at_once(start: Run, tmp_path: Path, data: str, environment, problem: str):
+def test_a_bucket_that_can_not_be_used_is_said_at_once(
+    s3: Any, start: Run, tmp_path: Path, data: str, environment: dict[str, str], problem: str
+):
+    s3.client.create_bucket(Bucket="read-only")
+    s3.forbid_writing("read-only")
     run = start("one", data, **environment)
     assert run.wait(600) == 3
     assert problem in log(tmp_path, "one")
@@ -92,12 +97,16 @@ def test_a_run_in_a_bucket_survives_and_equals_a_local_one(s3: Any, start: Run, 
     killed.wait()
     s3.refuse_held()
     names = s3.names(BUCKET)
-    assert not any("/policy_0/" in name for name in names)
+    assert any("/policy_0/" in name for name in names)
+    assert not any("/policy_0/.manifest" in name for name in names)
     assert any("/.workspace_seeding/" in name for name in names)
 
     cut_off = start("one")
     wait_for(lambda: any("/iteration_1/responses/.manifest" in name for name in s3.names(BUCKET)), cut_off)
+    s3.hold = "."
+    wait_for(s3.held.is_set, cut_off)
     s3.drop(BUCKET)
+    s3.refuse_held()
     assert cut_off.wait(600) == 3
     assert "run the same command again once the bucket answers" in log(tmp_path, "one")
 
@@ -105,7 +114,7 @@ def test_a_run_in_a_bucket_survives_and_equals_a_local_one(s3: Any, start: Run, 
     assert start("one").wait(1200) == 0, log(tmp_path, "one")[-3000:]
     said = log(tmp_path, "one")
     for step in ("pretrain_model", "seeding.tokenize_pairs", "iteration_1.generate_responses"):
-        assert said.count(f"Running node: {step}: ") == 1
+        assert said.count(f"/61 {step}: ") == 1
     assert "training goes on from checkpoint-" in said
     folder = tmp_path / "one/s3" / BUCKET / "prefix"
     assert differences(folder, finished_run) == []

@@ -1,6 +1,5 @@
 """A real S3 server, a bucket for each test, and machines that work with it."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,10 +46,3 @@ def machine(bucket: str, tmp_path: Path) -> Iterator[Callable[[str], Bucket]]:
     yield switch
     if Bucket.current is not None:
         Bucket.current.close()
-
-
-@pytest.fixture
-def forbid_writing(s3: Any, bucket: str) -> None:
-    """The bucket's policy lets nobody create an object."""
-    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
-    s3.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))

@@ -165,6 +165,21 @@ def test_what_does_not_verify_is_not_there(
     assert weights(third.folder / "policy") == "made again"
 
 
+@pytest.mark.parametrize("lost", ["", "model.safetensors"])
+def test_what_the_bucket_lost_is_uploaded_again(machine: Machine, s3: Any, bucket: str, lost: str):
+    """All of it, or one object."""
+    here = machine("one")
+    write_policy(here.folder / "policy")
+    for name in s3.names(bucket):
+        if name.endswith(lost):
+            s3.client.delete_object(Bucket=bucket, Key=name)
+    again = machine("one")
+    again.pull([again.folder / "policy"])
+    there = machine("two")
+    there.pull([there.folder / "policy"])
+    assert weights(there.folder / "policy") == "weights"
+
+
 def test_unfinished_work_goes_with_the_run_and_artefacts_stay(machine: Machine, s3: Any, bucket: str):
     """Shards and training checkpoints reach the next machine, until the step that they were for is done."""
     here = machine("one")
@@ -182,8 +197,9 @@ def test_unfinished_work_goes_with_the_run_and_artefacts_stay(machine: Machine, 
     assert {name.split("/")[1] for name in s3.names(bucket)} == left
 
 
-def test_a_bucket_that_is_not_there_or_not_writable(bucket: str, s3: Any, tmp_path: Path, forbid_writing, monkeypatch):
+def test_a_bucket_that_is_not_there_or_not_writable(bucket: str, s3: Any, tmp_path: Path, monkeypatch):
     """One message, exit code 3, and not a file is written."""
+    s3.forbid_writing(bucket)
     problems = {f"s3://{bucket}/prefix": "it may not be written", "s3://no-such-bucket/a": "there is no such bucket"}
     for address, problem in problems.items():
         with pytest.raises(StorageError, match=problem) as caught:

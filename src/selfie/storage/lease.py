@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0
 RENEWALS = 4  # in that time
+LONGEST_CALL = 10.0
 
 
 class Lease:
@@ -69,7 +70,8 @@ class Lease:
             if older < self.number:
                 self.files.rm_file(self._object(older))
         self._renewed, self.held = time.monotonic(), True
-        threading.Thread(target=self._keep, name="lease", daemon=True).start()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
         return None
 
     def check(self) -> None:
@@ -84,6 +86,7 @@ class Lease:
     def release(self) -> None:
         """Lets go of it; where the bucket can't be reached, it runs out by itself."""
         self._stop.set()
+        self._thread.join(LONGEST_CALL)  # a renewal that is under way must not come after this
         self.held = False
         try:
             if not self._lost and self._newest() == self.number:
@@ -108,7 +111,7 @@ class Lease:
                 logger.debug("the lease %s could not be renewed: %s", self.place, error)
 
     def _renew(self) -> None:
-        if self._newest() != self.number:
+        if self._newest() > self.number:
             self._lost = True
         elif not self._stop.is_set():
             self.files.pipe_file(self._object(self.number), self._content)

@@ -183,24 +183,30 @@ class Bucket:
         paths = sorted({path for path in paths if self._name(path)})
         wanted = [str(self._name(path)) for path in paths]
         with self._calls("reading"):
-            listed = self.files.find(self.root)
+            listed = {file: entry["size"] for file, entry in self.files.find(self.root, detail=True).items()}
             manifests = [file for file in listed if file.endswith(f"/{REMOTE_MANIFEST}")]
             names = [file.removeprefix(f"{self.root}/").removesuffix(f"/{REMOTE_MANIFEST}") for file in manifests]
+            self.seen = {name: version for name, version in self.seen.items() if name in set(names)}
             for name, file in zip(names, manifests, strict=True):
                 if any(_belongs(name, other) for other in wanted):
-                    self._take(name, json.loads(self.files.cat_file(file)))
+                    self._take(name, json.loads(self.files.cat_file(file)), listed)
         for path in paths:
             for artefact in _artefacts(path):
                 self.push(artefact)
 
-    def _take(self, name: str, manifest: dict[str, Any]) -> None:
+    def _take(self, name: str, manifest: dict[str, Any], listed: dict[str, int]) -> None:
         here = committed_version(self.folder / name)
         version: Version = {"files": manifest["files"], "provenance": manifest["provenance"]}
         theirs, ours = short_hash(version), short_hash(here)
-        if ours == theirs:
+        if ours != theirs:
+            if here is None or self.seen.get(name) != theirs:
+                self._download(name, version, manifest["folder"])
+            return
+        place = f"{self.root}/{name}/{short_hash(version['files'])}"
+        if all(listed.get(f"{place}/{file}") == entry["bytes"] for file, entry in version["files"].items()):
             self._remember(name, theirs)
-        elif here is None or self.seen.get(name) != theirs:
-            self._download(name, version, manifest["folder"])
+        else:  # an object was lost, and the folder still has it
+            self.seen.pop(name, None)
 
     def _download(self, name: str, version: Version, is_folder: bool) -> None:
         def fetch(new: Path) -> None:
