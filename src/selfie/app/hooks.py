@@ -19,6 +19,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from selfie.app.buckets import bucket_of, local_paths
 from selfie.app.capability_checks import check_capabilities
 from selfie.app.catalog_checks import check_data_folder, check_datasets, check_paths, check_written
 from selfie.app.export_checks import check_export
@@ -34,6 +35,7 @@ from selfie.errors.redaction import redact_logs
 from selfie.reporting.tables import print_table, terminal_table
 from selfie.storage.locks import RunLock
 from selfie.storage.provenance import Artefact
+from selfie.storage.remote import Bucket
 
 logger = logging.getLogger(__name__)
 KIB_PER_GIB = 2**20
@@ -51,6 +53,7 @@ class PreflightHooks:
         self.parameters = check_parameters(configuration["parameters"], context.config_loader.runtime_params or {})
         choose_options(configuration["globals"], self.parameters)
         check_data_folder(str(configuration["globals"]["data"]))
+        bucket_of(context)
         written = Path(context.project_path, configuration["globals"]["data"])
         self.project = Path(context.project_path)
         self.data_folders = {Path(context.project_path, "data"), written}
@@ -72,16 +75,18 @@ class LockHooks:
 
     def __init__(self) -> None:
         self.lock: RunLock | None = None
+        self.bucket: Bucket | None = None
         self.guard = threading.Lock()
         self.prepares: int | None = None  # the thread that made the last context
         self.runs: int | None = None
 
     @hook_impl(tryfirst=True)
-    def after_context_created(self) -> None:
+    def after_context_created(self, context: KedroContext) -> None:
         """Refuses what would change the pipelines and all hooks' state under a run in another thread."""
         with self.guard:
             self._refuse_besides(self.runs)
             self.prepares = threading.get_ident()
+            self.context = context
 
     @hook_impl(wrapper=True, specname="before_pipeline_run")
     def begin(self) -> Generator[None, Any, Any]:
@@ -90,17 +95,29 @@ class LockHooks:
             self._refuse_besides(self.runs)
             self._refuse_besides(self.prepares)
             self.runs = threading.get_ident()
+        self._let_go()  # a runner that was interrupted may have left it
         try:
             return (yield)
         except BaseException:
             self._release()
             raise
 
+    @hook_impl(specname="before_pipeline_run", tryfirst=True)
+    def open_bucket(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """With data in a bucket: takes the lock before the other checks, which read what the bucket holds."""
+        bucket = bucket_of(self.context)
+        if bucket is None:
+            return
+        bucket.open()
+        self.bucket = bucket
+        self.before_pipeline_run(catalog)
+        names = pipeline.datasets() | {name for name in WRITTEN_BY_HOOKS if name in catalog}
+        bucket.pull(local_paths(names, catalog))
+
     @hook_impl
     def before_pipeline_run(self, catalog: CatalogProtocol) -> None:
         """Takes the experiment's lock; it is also the first thing that is written, so a locked folder shows here."""
-        self._let_go()  # a runner that was interrupted may have left it
-        if "run_lock" not in catalog:
+        if "run_lock" not in catalog or self.lock is not None:
             return
         lock: RunLock = catalog.load("run_lock")
         try:
@@ -124,6 +141,9 @@ class LockHooks:
         self.runs = None
 
     def _let_go(self) -> None:
+        if self.bucket is not None:
+            self.bucket.close()
+            self.bucket = None
         if self.lock is not None:
             self.lock.release()
             self.lock = None

@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import kedro.runner
@@ -14,9 +15,11 @@ from kedro.runner.sequential_runner import SequentialRunner
 from kedro.runner.task import Task
 from pluggy import PluginManager
 
+from selfie.app.buckets import local_paths
 from selfie.app.freshness import examine, provenance_of, workspace_of
 from selfie.runtime.signals import exit_on_sigterm
 from selfie.storage.provenance import Artefact
+from selfie.storage.remote import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -110,4 +113,12 @@ def shared_artifact_lock(node: Node, catalog: CatalogProtocol) -> AbstractContex
     """A lock on artefacts that experiments share: one run makes them, others wait and then find them made."""
     if "preparation" not in node.tags or "preparation_lock" not in catalog:
         return nullcontext()
-    return catalog.load("preparation_lock").waiting()
+    return _waiting(node, catalog)
+
+
+@contextmanager
+def _waiting(node: Node, catalog: CatalogProtocol) -> Iterator[None]:
+    with catalog.load("preparation_lock").waiting():
+        if Bucket.current is not None:  # what another machine has made meanwhile
+            Bucket.current.pull(local_paths(node.outputs, catalog))
+        yield

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from tqdm.auto import tqdm
 
 from selfie.errors import EngineError
+from selfie.storage.commit import announce
 from selfie.storage.shards import Shard
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ def share_out(pool: Pool[Worker], shards: Sequence[Shard]) -> None:
             shard = busy.pop(worker)
             if death is None:
                 idle.append(worker)
+                if shard is not None:
+                    announce(shard.file)
                 committed += shard is not None
                 progress.update(len(shard.rows) if shard else 0)
                 deaths[None] = 0

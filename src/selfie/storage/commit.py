@@ -19,6 +19,8 @@ import psutil
 MANIFEST = "manifest.json"
 Version = dict[str, Any]
 """One version of an artefact: ``files`` (name → bytes, sha256) and ``provenance`` (what it was made from, or None)."""
+followers: list[Callable[[Path], None]] = []
+"""Called with the path of whatever this process commits; see :mod:`selfie.storage.remote`."""
 
 
 def commit_file(path: Path, write: Callable[[Path], None], provenance: Mapping[str, Any] | None = None) -> None:
@@ -28,12 +30,13 @@ def commit_file(path: Path, write: Callable[[Path], None], provenance: Mapping[s
     # The suffix stays: writers choose the format by it.
     with _temporary(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")) as new:
         write(new)
-        version = {"files": {path.name: _fingerprint(new)}, "provenance": provenance}
+        version = {"files": {path.name: fingerprint(new)}, "provenance": provenance}
         _flush(new)
         # The manifest goes first and knows both versions, so whichever a crash leaves verifies.
         _write_manifest(_manifest_of(path), [version, *_present(path)])
         new.replace(path)
         _flush(path.parent)
+    announce(path)
 
 
 def commit_text(path: Path, text: str) -> None:
@@ -53,7 +56,7 @@ def commit_folder(path: Path, write: Callable[[Path], None], provenance: Mapping
     with _temporary(path.with_name(f".{path.name}.{os.getpid()}")) as new:
         new.mkdir()
         write(new)
-        seal_folder(new, provenance)
+        _seal(new, provenance)
         _remove(_retired(path))
         if path.exists():
             path.replace(_retired(path))
@@ -63,14 +66,26 @@ def commit_folder(path: Path, write: Callable[[Path], None], provenance: Mapping
             _restore(path)
         _flush(path.parent)
         _remove(_retired(path))
+    announce(path)
 
 
 def seal_folder(path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     """Flushes a folder that a library has written in place, and adds the manifest: from then on it exists."""
+    _seal(path, provenance)
+    announce(path)
+
+
+def announce(path: Path) -> None:
+    """Tells the followers what was committed, by this process or by one that works for it."""
+    for follow in followers:
+        follow(path)
+
+
+def _seal(path: Path, provenance: Mapping[str, Any] | None) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / MANIFEST)
     for file in files:
         _flush(file)
-    listed = {str(file.relative_to(path)): _fingerprint(file) for file in files}
+    listed = {str(file.relative_to(path)): fingerprint(file) for file in files}
     _write_manifest(path / MANIFEST, [{"files": listed, "provenance": provenance}])
 
 
@@ -96,7 +111,7 @@ def damage(path: Path) -> str | None:
     try:
         for name in _versions(path)[0]["files"]:
             file = path / name if path.is_dir() else path
-            if _fingerprint(file) not in [version["files"][name] for version in _versions(path)]:
+            if fingerprint(file) not in [version["files"][name] for version in _versions(path)]:
                 return f"{file} is damaged: it differs from its manifest. Delete {path} and run again."
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         return f"{path} is not complete ({error}). Run the pipeline that makes it."
@@ -120,6 +135,7 @@ def forget_provenance(path: Path, author: str | None = None) -> None:
         manifest = path / MANIFEST if path.is_dir() else _manifest_of(path)
         kept = None if author is None else {**(present["provenance"] or {}), author: None}
         _write_manifest(manifest, [{**present, "provenance": kept}])
+        announce(path)
 
 
 def set_aside(path: Path) -> Path:
@@ -136,7 +152,7 @@ def _present(path: Path) -> list[Version]:
         versions = _versions(path)
         if path.is_dir():
             return versions[:1]
-        there = _fingerprint(path)
+        there = fingerprint(path)
         return [version for version in versions if version["files"][path.name] == there][:1]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -151,8 +167,8 @@ def _versions(path: Path) -> list[Version]:
 
 def _has_sizes(path: Path, version: Version) -> bool:
     return all(
-        (path / name if path.is_dir() else path).stat().st_size == fingerprint["bytes"]
-        for name, fingerprint in version["files"].items()
+        (path / name if path.is_dir() else path).stat().st_size == listed["bytes"]
+        for name, listed in version["files"].items()
     )
 
 
@@ -203,7 +219,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _fingerprint(file: Path) -> dict[str, int | str]:
+def fingerprint(file: Path) -> dict[str, int | str]:
+    """A file's size and digest, as a manifest lists them."""
     return {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 

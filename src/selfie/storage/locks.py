@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selfie.errors import AlreadyRunningError
+from selfie.storage.lease import LEASE_SECONDS, Lease
+from selfie.storage.remote import Bucket
 
 logger = logging.getLogger(__name__)
+POLL_SECONDS = 2.0  # between two looks at a lease that is waited for
 
 
 class RunLock:
     """A file that the running process holds with ``flock``; it says who that is.
 
     The kernel lets go of it when the process ends, however it ends, so a lock that can be taken is never another's; a
-    file that still names somebody was left by a run that was killed.
+    file that still names somebody was left by a run that was killed. With data in a bucket the run also holds a lease
+    there (:mod:`selfie.storage.lease`), so that runs on other machines are kept out.
 
     Args:
         path: the file.
@@ -36,6 +40,7 @@ class RunLock:
         self.path = path
         self.problem, self.remedy = problem, remedy
         self.descriptor: int | None = None
+        self.lease: Lease | None = None
 
     def acquire(self, wait: bool = False) -> None:
         """Takes the lock.
@@ -68,9 +73,30 @@ class RunLock:
         self._write(
             json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
         )
+        if Bucket.current is not None:
+            try:
+                self._take_lease(Bucket.current, wait)
+            except BaseException:
+                self.release()
+                raise
+
+    def _take_lease(self, bucket: Bucket, wait: bool) -> None:
+        lease, said = bucket.lease(self.path), False
+        while holder := lease.acquire():
+            if not wait:
+                remedy = f"{self.remedy}; a run that was killed holds it for {LEASE_SECONDS:.0f} s at most"
+                raise AlreadyRunningError(f"{bucket.address}, {self.path.name}", f"{self.problem}: {holder}", remedy)
+            if not said:
+                logger.info("another run (%s) makes what experiments share: waiting for it", holder)
+            said = True
+            time.sleep(POLL_SECONDS)
+        self.lease = lease
 
     def release(self) -> None:
         """Lets go of it, if it is held."""
+        if self.lease is not None:
+            self.lease.release()
+            self.lease = None
         if self.descriptor is not None:
             self._write("")
             os.close(self.descriptor)
