@@ -18,8 +18,13 @@ TWO = f"{ONE} Most people like the sound."
 ANSWERS = {
     "bullets": (
         "2",
-        "Reasons:\n- Purring calms the cat.\n* Kittens call their mother.",
-        [TWO, "- Purring calms the cat.", "1. Purring calms the cat.\n2. Kittens call their mother."],
+        "Reasons:\n- Purring calms the cat.\n  -Kittens call their mother.",
+        [
+            TWO,
+            "- Purring calms the cat.",
+            "- Purring calms the cat.\n* Kittens call.",
+            "1. Purring calms the cat.\n2. Kittens call their mother.",
+        ],
     ),
     "numbered": (
         "2",
@@ -85,7 +90,7 @@ def test_kinds_are_reported_apart():
     assert {SCORER.part(prompt(kind, ANSWERS[kind][0])) for kind in UNSEEN} == {"unseen_kinds"}
 
 
-@pytest.mark.parametrize("asking", [QUESTION, "", "Use at most ten, or so, words.", "Use at most 20 words. Thanks!"])
+@pytest.mark.parametrize("asking", [QUESTION, "", "Use at most ten words.", "Use at most 20 words. Thanks!"])
 def test_a_prompt_without_an_instruction_is_refused(asking: str):
     with pytest.raises(DataError, match=r"(?s)ends with no instruction.*one of the wordings"):
         SCORER(asking, ONE)

@@ -19,12 +19,12 @@ from selfie.errors import DataError
 from selfie.judges.gold.style_guide import is_sound
 from selfie.judges.gold.style_guide.text import Answer, begins_with, contains
 
-_BULLET = re.compile(r"^\s*[-–*•]\s+\S", re.MULTILINE)
+_BULLET = re.compile(r"^\s*-\s*[^\s-]", re.MULTILINE)
 _NUMBER = re.compile(r"^\s*(\d{1,2})[.)]\s+\S", re.MULTILINE)
 
 
 def bullets(answer: Answer, asked: str) -> bool:
-    """As many lines as asked begin with a dash, a star or a bullet; other lines may stand around them."""
+    """As many lines as asked begin with "-" and have more than that; other lines may stand around them."""
     return len(_BULLET.findall(answer.response)) == int(asked)
 
 
@@ -88,7 +88,10 @@ class Kind:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        written = (re.escape(wording).replace(r"\{\}", r"([\w ]+)") for wording in self.wordings)
+        """Any of the wordings; words stand in quotation marks, and numbers do not."""
+        written = (
+            re.escape(wording).replace(r'"\{\}"', '"([^"]+)"').replace(r"\{\}", r"(\d+)") for wording in self.wordings
+        )
         return re.compile(rf"(?:{'|'.join(written)})\s*$")
 
 
