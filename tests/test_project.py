@@ -318,7 +318,7 @@ def test_seeds_are_made_in_a_fresh_clone(tmp_path, monkeypatch, empty_database):
         assert "initial_model" not in pipelines["seed_labelling"].inputs()
 
 
-@pytest.mark.parametrize("env", ["base", "synthetic", "paper", "test"])
+@pytest.mark.parametrize("env", ["base", "synthetic", "paper", "test", "instructions"])
 def test_every_dataset_of_every_pipeline_resolves_and_instantiates(env):
     with session(env) as opened:
         catalog = opened.load_context().catalog

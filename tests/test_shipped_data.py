@@ -1,18 +1,22 @@
 """The data that ships with the project: enough of it, valid, and no leakage between the splits."""
 
 import json
+from collections import Counter
 from itertools import combinations
 
 import pytest
 
+from benchmarks.instruction_prompts import prompts_of
 from configuration import configured
 from runs import PROJECT
 from selfie.config.gold import GoldParameters
 from selfie.datasets import PreferenceDataset, PromptDataset
 from selfie.judges.gold import gold_scorer
+from selfie.judges.gold.instructions import KINDS, SEEN, instruction_of
 
 RAW = PROJECT / "data/01_raw"
 PARAMETERS = configured()["parameters"]
+INSTRUCTIONS = configured("instructions")["parameters"]
 SPLITS = ("seed_prompts", "prompts", "evaluation_prompts")
 
 
@@ -39,6 +43,28 @@ def test_the_annotator_agrees_with_each_seed_pair():
     rows = [json.loads(line) for line in lines]
     assert {row["prompt"] for row in rows} <= set(prompts("seed_prompts"))
     assert all(scorer(row["prompt"], row["chosen"]) >= scorer(row["prompt"], row["rejected"]) + gap for row in rows)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_the_prompts_with_instructions_are_those_that_the_command_makes(name, monkeypatch):
+    """So their questions are the demo's, which have no near-duplicates in other splits; kinds are as many of each."""
+    monkeypatch.chdir(PROJECT)
+    shipped = prompts(f"instructions/{name}")
+    assert shipped == prompts_of(name)
+    questions = prompts(name)[: len(shipped)]
+    assert all(asking.startswith(f"{question} ") for asking, question in zip(shipped, questions, strict=True))
+    counts = Counter(instruction_of(asking)[0] for asking in shipped)
+    assert set(counts) == set(KINDS if name == "evaluation_prompts" else SEEN)
+    assert len(set(counts.values())) == 1
+
+
+def test_evaluation_asks_for_words_that_training_does_not():
+    def asked(name):
+        found = (instruction_of(asking) for asking in prompts(f"instructions/{name}"))
+        return {words for kind, words in found if kind in ("begins", "includes")}
+
+    assert asked("evaluation_prompts")
+    assert not asked("evaluation_prompts") & (asked("seed_prompts") | asked("prompts"))
 
 
 @pytest.mark.parametrize(("first", "second"), list(combinations(SPLITS, 2)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import AbstractDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from configuration import configured
@@ -219,6 +219,20 @@ def test_too_few_prompts_are_counted(parameters, tiny_checkpoint: Checkpoint, it
 def test_enough_prompts_pass(parameters, tiny_checkpoint: Checkpoint):
     """One iteration needs six of the nine."""
     check_inputs(PIPELINE, catalog(MemoryDataset(PROMPTS), MemoryDataset(tiny_checkpoint)), parameters, 1)
+
+
+def test_the_prompts_with_instructions_pass(monkeypatch: pytest.MonkeyPatch):
+    """As `--env instructions` names them: enough for its iterations, and none is set aside for what it shares."""
+    monkeypatch.chdir(PROJECT)
+    loader = configured("instructions")
+    named = ("seed_prompts", "prompts", "evaluation_prompts")
+    entries = {name: loader["catalog"][name] for name in named}
+    assert all("/instructions/" in entry["filepath"] for entry in entries.values())
+    read = DataCatalog({name: AbstractDataset.from_config(name, entry) for name, entry in entries.items()})
+    read["quarantine"] = MemoryDataset([])
+    reads = Pipeline([Node(lambda *_: None, list(named), "out", name="read")])
+    check_inputs(reads, read, check_parameters(loader["parameters"], {}), iterations=2)
+    assert read.load("quarantine") == []
 
 
 def test_errors_of_data_and_model_come_unwrapped(parameters, tiny_checkpoint: Checkpoint, tmp_path: Path):

@@ -37,7 +37,7 @@ def test_there_are_the_papers_rows_and_their_rivals():
     assert set(STUDIED.split(",")) == {*METHODS, "spa_fast"}  # conf/synthetic's own: spa with selfie's longer steps
 
 
-@pytest.mark.parametrize("env", ["base", "synthetic", "test", "language", "paper", "alpaca"])
+@pytest.mark.parametrize("env", ["base", "synthetic", "test", "language", "instructions", "paper", "alpaca"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_in_range_in_every_environment(env: str, method: str):
     """But for the gold judge where there is no gold annotator."""

@@ -98,7 +98,8 @@ def test_a_package_below_a_hidden_folder(conf: Path, tmp_path: Path, monkeypatch
 
 def test_an_unknown_environment_lists_both(conf: Path):
     with pytest.raises(
-        ConfigurationError, match=r"environment no: there is no .*\n.*alpaca, base, language, local, multi_gpu, paper"
+        ConfigurationError,
+        match=r"environment no: there is no .*\n.*alpaca, base, instructions, language, local, multi_gpu, paper",
     ):
         read_configuration(loader(conf, "no"))
     (conf / "mine").mkdir()

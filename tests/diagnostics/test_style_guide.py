@@ -38,6 +38,26 @@ def test_changes_are_paired_by_instruction():
     assert (shares["change_from_seeding"], shares["change_from_seeding_ci"]) == (0.0, [0.0, 0.0])
 
 
+def test_parts_and_checks_that_do_not_apply():
+    """Odd questions ask for an x, even ones for a y: q1 gained, q3 lost, q2 and q4 both gained."""
+
+    def ask(instruction: str, answer: str) -> dict[str, bool]:
+        return {"x": "x" in answer} if parity(instruction) == "odd" else {"y": "y" in answer}
+
+    def parity(instruction: str) -> str:
+        return "odd" if int(instruction[1:]) % 2 else "even"
+
+    now, before = answers(q1="x", q2="y", q3="y", q4="xy"), answers(q1="y", q2="x", q3="x", q4="")
+    shares = style_guide_shares(now, ask, {"initial": before}, samples=200, seed=0, part=parity)
+    assert (shares["share"], shares["checks"]) == (0.75, {"x": 0.5, "y": 1.0})
+    assert shares["change_from_initial"] == (1 + 1 - 1 + 1) / 4
+    odd, even = shares["parts"]["odd"], shares["parts"]["even"]
+    assert (odd["share"], odd["checks"], odd["change_from_initial"]) == (0.5, {"x": 0.5}, 0.0)
+    assert (even["share"], even["checks"]) == (1.0, {"y": 1.0})
+    assert (even["change_from_initial"], even["change_from_initial_ci"]) == (1.0, [1.0, 1.0])
+    assert set(shares["parts"]) == {"odd", "even"}
+
+
 def test_a_sure_gain_has_an_interval_above_zero():
     gained = {f"q{n}": f"q{n}" for n in range(30)}
     lost = dict.fromkeys(gained, "no answer")
@@ -54,6 +74,20 @@ def test_an_annotator_may_have_no_style_guide():
     assert guide_of(gold_scorer(GOLD))("Why?", "It rains.") == {"word_count": True, "finished_sentence": True}
     assert guide_of(gold_scorer(SYNTHETIC)) is None
     assert guide_of(None) is None
+
+
+def test_exact_instructions_are_reported_by_kind_and_seen_and_unseen_apart():
+    """Through the node, as kedro runs it: one obeys now, the comma of the other was there before, too."""
+    short, plain = "Why do cats purr? Use at most 5 words.", "Why do cats purr? Do not use any commas."
+    now, before = (
+        answers(**{short: "It calms them.", plain: "It calms, I think."}),
+        answers(**{short: "It calms them and other cats nearby.", plain: "It calms, I guess."}),
+    )
+    measured = nodes.measure_style_guide(now, GoldParameters(annotator="instructions"), 100, 0, initial=before)
+    guide = measured["style_guide"]
+    assert guide["checks"] == {"most_words": 1.0, "no_commas": 0.0}
+    changes = {name: (part["share"], part["change_from_initial"]) for name, part in guide["parts"].items()}
+    assert changes == {"seen_kinds": (1.0, 1.0), "unseen_kinds": (0.0, 0.0)}
 
 
 def test_the_nodes_ask_the_annotator_that_the_parameter_names():

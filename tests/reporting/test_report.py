@@ -87,6 +87,18 @@ def test_without_a_style_guide_or_a_drifted_policy_there_are_no_such_columns():
     assert guide_lines(rows["iterations"]) == []
 
 
+def test_parts_of_the_prompts_have_lines_of_their_own():
+    """Behind those of all prompts: a share and its change; a policy from before there were parts has a dash."""
+    part = {"share": 0.25, "ci": [0.125, 0.5], "change_from_initial": 0.125, "change_from_initial_ci": [0.0, 0.25]}
+    whole = {"share": 0.5, "ci": [0.25, 0.75], "checks": {"no_commas": 0.5}}
+    rows = [{"style_guide": whole}, {"style_guide": {**whole, "parts": {"unseen_kinds": part}}}]
+    assert guide_lines(rows)[1:] == [
+        ("follows the guide, unseen kinds, %", [("–", ""), ("25.0", "12.5, 50.0")]),
+        ("… more than the initial model", [("–", ""), ("12.5", "0.0, 25.0")]),
+        ("no commas", [("50.0", ""), ("50.0", "")]),
+    ]
+
+
 def test_both_reports_lead_with_answers_and_their_checks(summary, sections):
     markdown, page = (make(summary, sections, seed=0) for make in (markdown_report, html_report))
     lead = markdown[: markdown.index("## Every policy")]

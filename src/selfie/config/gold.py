@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from selfie.config.plug_ins import plug_in
 from selfie.config.strict import StrictModel
 
-STYLE_GUIDE, SYNTHETIC = "style_guide", "synthetic"
+STYLE_GUIDE, INSTRUCTIONS, SYNTHETIC = "style_guide", "instructions", "synthetic"
 Share = Annotated[float, Field(ge=0, le=1)]
 Phrases = list[Annotated[str, Field(pattern=r"\w")]]
 """Compared without regard to case and punctuation."""
@@ -127,21 +127,26 @@ class GuardParameters(StrictModel):
 class GoldParameters(StrictModel):
     """The annotator that stands for the human."""
 
-    annotator: Annotated[str, plug_in(STYLE_GUIDE, SYNTHETIC, takes="prompt, response")]
-    """``style_guide``, ``synthetic`` (the synthetic task's reward), or the dotted path of a callable
-    ``(prompt, response) → float`` of your own, ``my_package.my_module.my_scorer``; the higher score is preferred."""
+    annotator: Annotated[str, plug_in(STYLE_GUIDE, INSTRUCTIONS, SYNTHETIC, takes="prompt, response")]
+    """``style_guide``, ``instructions`` (does the answer obey the instruction at its prompt's end?), ``synthetic`` (the
+    synthetic task's reward), or the dotted path of a callable ``(prompt, response) → float`` of your own,
+    ``my_package.my_module.my_scorer``; the higher score is preferred."""
     checks: CheckParameters | None = None
     """Of the style guide."""
     guards: GuardParameters = GuardParameters()
-    """Of the style guide."""
+    """Of the style guide and of the instructions."""
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_to_the_style_guide(cls, given: Any) -> Any:
-        """Its rules stand in ``conf/base``: an environment with another annotator need not take them away."""
-        if isinstance(given, Mapping) and given.get("annotator", STYLE_GUIDE) != STYLE_GUIDE:
-            return {name: value for name, value in given.items() if name not in ("checks", "guards")}
-        return given
+    def _leave_out_what_others_use(cls, given: Any) -> Any:
+        """The rules stand in ``conf/base``: an environment with another annotator need not take them away."""
+        if not isinstance(given, Mapping):
+            return given
+        annotator = given.get("annotator", STYLE_GUIDE)
+        unused = (
+            set() if annotator == STYLE_GUIDE else {"checks"} if annotator == INSTRUCTIONS else {"checks", "guards"}
+        )
+        return {name: value for name, value in given.items() if name not in unused}
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:

@@ -26,10 +26,10 @@ MARKDOWN_ANSWERS = 6
 NOTES = {
     "results": "Win rates are against the initial model's answers, in percent, over the evaluation prompts; diversity "
     "is that of these answers, and falls with their length. An answer *follows the guide* if it passes every check of "
-    "the style guide. *On topic* is the share of answers that the initial model finds likelier after their own "
-    "question than after another one; *perplexity* is that of the answers under the initial model, over that of its "
-    "own answers; *cut* answers ended at the token limit. A policy has *drifted* that wins with answers that make less "
-    "sense.",
+    "the style guide, or obeys its prompt's exact instruction. *On topic* is the share of answers that the initial "
+    "model finds likelier after their own question than after another one; *perplexity* is that of the answers under "
+    "the initial model, over that of its own answers; *cut* answers ended at the token limit. A policy has *drifted* "
+    "that wins with answers that make less sense.",
     "labels": "The labels of an iteration are given by the policy before it, and so is the KL (over its sampled "
     "responses). *Label accuracy* is against the gold annotator, over the pairs on which it has a preference. "
     "*Calibration error* is the mean distance between the judge's probability and the share of its labels that are "

@@ -154,10 +154,22 @@ def lines(metrics: tuple[Metric, ...], rows: list[dict[str, Any]]) -> list[Line]
 
 
 def guide_lines(rows: list[dict[str, Any]]) -> list[Line]:
-    """The share of answers that follow the whole guide, its changes, and each check's share, in percent or points."""
+    """The share of answers that follow the whole guide and its changes, on all prompts and on each part of them; then
+    each check's share; in percent or points.
+    """
     guides = [row["style_guide"] or {} for row in rows]
     checks = {name: None for guide in guides for name in guide.get("checks", {})}
-    whole = [_percent(guide.get("share"), guide.get("ci")) for guide in guides]
+    parts = {name: None for guide in guides for name in guide.get("parts", {})}
+    each = [(readable(name), [_percent(guide.get("checks", {}).get(name)) for guide in guides]) for name in checks]
+    whole = _guide_changes("follows the whole guide, %", guides) if checks else []
+    for part in parts:
+        of_part = [guide.get("parts", {}).get(part, {}) for guide in guides]
+        whole += _guide_changes(f"follows the guide, {readable(part)}, %", of_part)
+    return [*whole, *each]
+
+
+def _guide_changes(title: str, guides: list[dict[str, Any]]) -> list[Line]:
+    """A share, and how much more it is than other policies'."""
     changes = [
         (title, [_percent(guide.get(key), guide.get(f"{key}_ci")) for guide in guides])
         for title, key in (
@@ -166,8 +178,7 @@ def guide_lines(rows: list[dict[str, Any]]) -> list[Line]:
         )
         if any(key in guide for guide in guides)
     ]
-    each = [(readable(name), [_percent(guide.get("checks", {}).get(name)) for guide in guides]) for name in checks]
-    return [("follows the whole guide, %", whole), *changes, *each] if checks else []
+    return [(title, [_percent(guide.get("share"), guide.get("ci")) for guide in guides]), *changes]
 
 
 def _percent(share: float | None, interval: list[float] | None = None) -> tuple[str, str]:

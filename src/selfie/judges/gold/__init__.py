@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from selfie.config.gold import STYLE_GUIDE, SYNTHETIC, GoldParameters
+from selfie.config.gold import INSTRUCTIONS, STYLE_GUIDE, SYNTHETIC, GoldParameters
 from selfie.config.plug_ins import resolve
+from selfie.judges.gold.instructions import Instructions
 from selfie.judges.gold.style_guide import StyleGuide
 from selfie.synthetic.language import gold_reward
 
@@ -16,4 +17,6 @@ def gold_scorer(gold: GoldParameters) -> Scorer:
     if gold.annotator == STYLE_GUIDE:
         assert gold.checks is not None
         return StyleGuide(gold.checks, gold.guards)
+    if gold.annotator == INSTRUCTIONS:
+        return Instructions(gold.guards)
     return resolve(gold.annotator, {SYNTHETIC: gold_reward})

@@ -13,11 +13,11 @@ from selfie.diagnostics.drift import flips, kl_from_initial, rejudge
 from selfie.diagnostics.examples import flagged_pairs, pick_examples
 from selfie.diagnostics.lengths import length_bias
 from selfie.diagnostics.sanity import answers_under_initial, find_drift, score_under_initial
-from selfie.diagnostics.style_guide import Guide, guide_of, style_guide_shares
+from selfie.diagnostics.style_guide import guide_of, part_of, style_guide_shares
 from selfie.evaluation.annotate import Record
 from selfie.evaluation.label_audit import wrong_labels
 from selfie.generation.sampling import sampled_by
-from selfie.judges.gold import gold_scorer
+from selfie.judges.gold import Scorer, gold_scorer
 from selfie.judges.support import beyond_bounds, measure_bounds
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import Arithmetic, sampling_arithmetic
@@ -69,8 +69,9 @@ def measure_style_guide(
     outputs: list[Record], gold: GoldParameters | None, samples: int, seed: int, **earlier: list[Record]
 ) -> dict[str, Any]:
     """The share of answers that follow the style guide, where there is one; ``earlier``: other policies' answers."""
-    guide = _guide(gold)
-    shares = guide and style_guide_shares(outputs, guide, earlier, samples, derive_seed(seed, "style guide"))
+    scorer = _scorer(gold)
+    guide, part = guide_of(scorer), part_of(scorer)
+    shares = guide and style_guide_shares(outputs, guide, earlier, samples, derive_seed(seed, "style guide"), part)
     return {"style_guide": shares}
 
 
@@ -154,11 +155,11 @@ def compose_section(
 ) -> dict[str, Any]:
     """This namespace's part of the report; ``shown``: ``examples`` and figures."""
     examples = shown.pop("examples", [])
-    return section_of(outputs, baseline_outputs, annotations, examples, shown, _guide(gold))
+    return section_of(outputs, baseline_outputs, annotations, examples, shown, guide_of(_scorer(gold)))
 
 
-def _guide(gold: GoldParameters | None) -> Guide | None:
-    return None if gold is None else guide_of(gold_scorer(gold))
+def _scorer(gold: GoldParameters | None) -> Scorer | None:
+    return None if gold is None else gold_scorer(gold)
 
 
 def _wrong(pairs: Dataset, gold: GoldParameters | None) -> dict[int, bool]:

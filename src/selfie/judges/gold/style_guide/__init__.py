@@ -29,7 +29,7 @@ class StyleGuide:
 
     def __init__(self, checks: CheckParameters, guards: GuardParameters):
         self._checks = {name: rule for name, rule in checks if rule is not None}
-        self._guards = {name: rule for name, rule in guards if rule is not None}
+        self._guards = guards
 
     def __call__(self, prompt: str, response: str) -> float:
         """Checks passed / checks."""
@@ -39,5 +39,10 @@ class StyleGuide:
     def checks(self, prompt: str, response: str) -> dict[str, bool]:
         """Each check's name → whether the answer passes it; none where a guard fails."""
         answer = Answer(prompt, response)
-        sound = all(GUARDS[name](answer, rule) for name, rule in self._guards.items())
+        sound = is_sound(answer, self._guards)
         return {name: sound and CHECKS[name](answer, rule) for name, rule in self._checks.items()}
+
+
+def is_sound(answer: Answer, guards: GuardParameters) -> bool:
+    """Whether the answer passes all guards."""
+    return all(rule is None or GUARDS[name](answer, rule) for name, rule in guards)
