@@ -14,6 +14,7 @@ from benchmarks.runs_over_seeds import Record
 from selfie.config.gold import GoldParameters
 from selfie.diagnostics.style_guide import guide_of
 from selfie.judges.gold import gold_scorer
+from selfie.pipeline_registry import namespace_of
 from selfie.reporting.tables import markdown_table
 
 COLUMNS: tuple[str, ...] = (
@@ -49,7 +50,9 @@ def collect(data: Path, env: str, records: Sequence[Record], methods: Sequence[s
     for method in methods:
         runs = {record["seed"]: record["summary"]["iterations"] for record in records if record["method"] == method}
         last = [runs[seed][-1] for seed in seeds]
-        names = [f"{env}_{seed}_{method}/{policy['name']}" for seed, policy in zip(seeds, last, strict=True)]
+        names = [
+            f"{env}_{seed}_{method}/{namespace_of(policy['name'])}" for seed, policy in zip(seeds, last, strict=True)
+        ]
         results["methods"][method] = {
             "shares": [[policy["style_guide"]["share"] for policy in runs[seed][1:]] for seed in seeds],
             "follows": [_follows(data / "07_model_output" / name / "model_outputs.json", gold) for name in names],

@@ -33,7 +33,7 @@ def record(method: str, seed: int, *shares: float) -> dict:
 @pytest.fixture
 def results(tmp_path: Path) -> dict:
     """Two seeds, two prompts: no answer of seed_dpo follows the guide, of spa one for seed 1 and both for seed 2."""
-    answers = {"1_seed_dpo/policy_0": 0, "2_seed_dpo/policy_0": 0, "1_spa/policy_1": 1, "2_spa/policy_1": 2}
+    answers = {"1_seed_dpo/seeding": 0, "2_seed_dpo/seeding": 0, "1_spa/iteration_1": 1, "2_spa/iteration_1": 2}
     for name, good in answers.items():
         file = tmp_path / "07_model_output" / f"language_{name}" / "model_outputs.json"
         file.parent.mkdir(parents=True)
