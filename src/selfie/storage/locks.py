@@ -82,7 +82,11 @@ class RunLock:
 
     def _take_lease(self, bucket: Bucket, wait: bool) -> None:
         lease, said = bucket.lease(self.path), False
-        while holder := lease.acquire():
+        while True:
+            with bucket.calls("taking the lease"):
+                holder = lease.acquire()
+            if holder is None:
+                break
             if not wait:
                 remedy = f"{self.remedy}; a run that was killed holds it for {LEASE_SECONDS:.0f} s at most"
                 raise AlreadyRunningError(f"{bucket.address}, {self.path.name}", f"{self.problem}: {holder}", remedy)

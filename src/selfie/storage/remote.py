@@ -169,7 +169,7 @@ class Bucket:
         self._touched.add(name)
         if self.seen.get(name) == short_hash(present):
             return
-        with self._calls(f"the upload of {name}"):
+        with self.calls(f"the upload of {name}"):
             self._tidy()
             self._upload(name, path, present)
         self._remember(name, short_hash(present))
@@ -182,7 +182,7 @@ class Bucket:
         """
         paths = sorted({path for path in paths if self._name(path)})
         wanted = [str(self._name(path)) for path in paths]
-        with self._calls("reading"):
+        with self.calls("reading"):
             listed = {file: entry["size"] for file, entry in self.files.find(self.root, detail=True).items()}
             manifests = [file for file in listed if file.endswith(f"/{REMOTE_MANIFEST}")]
             names = [file.removeprefix(f"{self.root}/").removesuffix(f"/{REMOTE_MANIFEST}") for file in manifests]
@@ -249,7 +249,7 @@ class Bucket:
         """Removes unfinished work of this run that is no longer there; finished artefacts are never removed."""
         for name in sorted(self._touched):
             if f"/{UNFINISHED}" in f"/{name}" and not (self.folder / name).exists():
-                with self._calls(f"the removal of {name}"):
+                with self.calls(f"the removal of {name}"):
                     for file in self.files.find(f"{self.root}/{name}"):  # the manifest comes first
                         self.files.rm_file(file)
                 self._touched.remove(name)
@@ -267,7 +267,7 @@ class Bucket:
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) and path != folder else None
 
     @contextmanager
-    def _calls(self, what: str) -> Iterator[None]:
+    def calls(self, what: str) -> Iterator[None]:
         """Says of a call that failed what it was for."""
         try:
             yield
