@@ -4,10 +4,12 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 Record = dict[str, Any]
@@ -118,9 +120,17 @@ def _open_tracking(project: Path, env: str) -> None:
 
 
 def _one_thread() -> None:
-    """Workers share the cores by processes; threads of several would wait for each other."""
+    """Workers share the cores by processes; threads of several would wait for each other. They end with the study."""
     import torch
+
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     os.environ["TQDM_DISABLE"] = "1"
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
