@@ -184,7 +184,9 @@ def test_an_old_preparation_is_named_anew(base: dict[str, Any]):
 
 
 def test_an_environment_that_is_not_there_is_named():
-    with pytest.raises(ConfigurationError, match=r"(?s)environment world: .*choose one of .*paper, ray, single_gpu, synthetic, test"):
+    with pytest.raises(
+        ConfigurationError, match=r"(?s)environment world: .*choose one of .*paper, ray, single_gpu, synthetic, test"
+    ):
         read_configuration(configured("world"))
 
 
