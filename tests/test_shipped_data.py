@@ -58,6 +58,14 @@ def test_the_prompts_with_instructions_are_those_that_the_command_makes(name, mo
     assert len(set(counts.values())) == 1
 
 
+def test_one_answer_of_each_seed_pair_obeys_its_instruction():
+    scorer = gold_scorer(GoldParameters.model_validate(INSTRUCTIONS["gold"]))
+    rows = [json.loads(line) for line in (RAW / "instructions/seed_preferences.jsonl").read_text().splitlines()]
+    assert {row["prompt"] for row in rows} <= set(prompts("instructions/seed_prompts"))
+    scores = [(scorer(row["prompt"], row["chosen"]), scorer(row["prompt"], row["rejected"])) for row in rows]
+    assert scores == [(1.0, 0.0)] * 62
+
+
 def test_evaluation_asks_for_words_that_training_does_not():
     def asked(name):
         found = (instruction_of(asking) for asking in prompts(f"instructions/{name}"))

@@ -227,7 +227,7 @@ def test_the_prompts_with_instructions_pass(monkeypatch: pytest.MonkeyPatch):
     """As `--env instructions` names them: enough for its iterations, and none is set aside for what it shares."""
     monkeypatch.chdir(PROJECT)
     loader = configured("instructions")
-    named = ("seed_prompts", "prompts", "evaluation_prompts")
+    named = ("seed_prompts", "seed_preferences", "prompts", "evaluation_prompts")
     entries = {name: loader["catalog"][name] for name in named}
     assert all("/instructions/" in entry["filepath"] for entry in entries.values())
     read = DataCatalog({name: AbstractDataset.from_config(name, entry) for name, entry in entries.items()})
