@@ -188,7 +188,7 @@ class Bucket:
             names = [file.removeprefix(f"{self.root}/").removesuffix(f"/{REMOTE_MANIFEST}") for file in manifests]
             self.seen = {name: version for name, version in self.seen.items() if name in set(names)}
             for name, file in zip(names, manifests, strict=True):
-                if any(_belongs(name, other) for other in wanted):
+                if not {"", ".", ".."} & set(name.split("/")) and any(_belongs(name, other) for other in wanted):
                     self._take(name, json.loads(self.files.cat_file(file)), listed)
         for path in paths:
             for artefact in _artefacts(path):

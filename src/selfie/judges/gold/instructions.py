@@ -19,7 +19,7 @@ from selfie.errors import DataError
 from selfie.judges.gold.style_guide import is_sound
 from selfie.judges.gold.style_guide.text import Answer, begins_with, contains
 
-_BULLET = re.compile(r"^\s*-\s*[^\s-]", re.MULTILINE)
+_BULLET = re.compile(r"^[^\S\n]*-[^\S\n]*[^\s-]", re.MULTILINE)
 _NUMBER = re.compile(r"^\s*(\d{1,2})[.)]\s+\S", re.MULTILINE)
 
 
