@@ -121,4 +121,5 @@ bad-inputs: install  ## put every bad input of the tests before a run, and write
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_bad_inputs.py -m nightly --write
 
 clean:  ## remove everything that runs have made; the installed packages stay
-	rm -rf data/0[2-8]_* data/scratch/*/*/0[2-8]_* data/scratch/*/*/*/0[2-8]_* data/01_raw/synthetic mlflow.db mlartifacts .viz build
+	rm -rf data/0[2-8]_* data/01_raw/synthetic mlflow.db mlartifacts .viz build
+	[ ! -d data/scratch ] || find data/scratch -type d -name '0[2-8]_*' -prune -exec rm -rf {} +

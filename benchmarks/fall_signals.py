@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from datasets import load_from_disk
 from torch import Tensor
 
+from benchmarks.runs_over_seeds import data_folder
 from selfie.preference.support import outside_support, response_statistics, support_bounds
 from selfie.reporting.tables import markdown_table
 
@@ -33,7 +33,7 @@ SIGNALS = {
 @click.command()
 def main() -> None:
     """Prints, for each signal, how often it is higher in a fallen policy than in one at its run's best so far."""
-    data = Path(os.environ.get("SELFIE_DATA", "data"))
+    data = data_folder()
     runs = sorted((data / "08_reporting" / "synthetic" / "runs").glob("*_*.json"))
     records = [record for run in runs for record in _records(data, _load(run))]
     fallen = [record for record in records if record["drop"] > FALLEN]

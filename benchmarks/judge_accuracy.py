@@ -9,7 +9,9 @@ import numpy as np
 RESAMPLES = 9999
 
 
-def accuracy(prompts: Sequence[str], rewards: np.ndarray, scores: Sequence[float]) -> dict[str, Any]:
+def accuracy(
+    prompts: Sequence[str] | np.ndarray, rewards: np.ndarray, scores: Sequence[float] | np.ndarray
+) -> dict[str, Any]:
     """Over every two responses to one prompt whose scores differ.
 
     Args:
@@ -25,7 +27,7 @@ def accuracy(prompts: Sequence[str], rewards: np.ndarray, scores: Sequence[float
     for _, group in groupby(range(len(prompts)), key=lambda i: prompts[i]):
         pairs = [(one, two) for one, two in permutations(group, 2) if scores[one] > scores[two]]
         by_prompt.append((sum(rewards[one] > rewards[two] for one, two in pairs), len(pairs)))
-    right, compared = (counts := np.array(by_prompt)).sum(axis=0)
+    right, compared = (counts := np.array(by_prompt).reshape(-1, 2)).sum(axis=0)
     if not compared:
         return {"accuracy": None, "ci": None, "compared": 0}
     counts = counts[counts[:, 1] > 0]

@@ -1,10 +1,10 @@
 """Is each iteration's judge as right as the first one about the same responses?
 
 ``python -m benchmarks.judges_over_iterations EXPERIMENT…`` reads finished runs, with ``--method METHOD`` the runs
-EXPERIMENT_METHOD. Every judge of a run, the policies 0 to
-K - 1, is asked about the responses of its first iteration: about every two responses to one prompt that the gold
-annotator can tell apart, and about the best against the worst by its own rewards. Label accuracy of a run's own pairs
-cannot say this: each iteration has other responses.
+EXPERIMENT_METHOD. Every judge of a run, the policies 0 to K - 1, is asked about the responses of its first iteration:
+about every two responses to one prompt that the gold annotator can tell apart, about those of them that are both whole,
+and about the best against the worst by its own rewards. Label accuracy of a run's own pairs cannot say this: each
+iteration has other responses.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from datasets import Dataset
 
 from benchmarks.judge_accuracy import accuracy
@@ -47,12 +48,15 @@ def judges(catalog: Any) -> list[dict[str, Any]]:
     """What each judge of a finished run is right about, the first one first.
 
     Returns:
-        One entry a judge: ``judge``, ``any_two`` (:func:`accuracy` over every two responses to one prompt), and
-        ``labels``, the label accuracy of the pairs that it would make, with ``pairs``, how many gold can tell apart.
+        One entry a judge: ``judge``, ``any_two`` and ``two_whole`` (:func:`accuracy` over every two responses to one
+        prompt, and over those that the token limit did not cut), and ``labels``, the label accuracy of the pairs that
+        it would make, with ``pairs``, how many gold can tell apart.
     """
     responses, gold = catalog.load("iteration_1.scored_responses"), catalog.load("params:gold")
     scorer = gold_scorer(GoldParameters.model_validate(gold))
-    scores = [scorer(row["prompt"], row["response"]) for row in responses]
+    scores = np.array([scorer(row["prompt"], row["response"]) for row in responses])
+    prompts = np.array(responses["prompt_id"])
+    whole = np.array(responses["finish_reason"]) == "stop"
     parameters = JudgingParameters.model_validate(catalog.load("params:judging"))
     beta = catalog.load("params:beta")
     found = []
@@ -66,7 +70,8 @@ def judges(catalog: Any) -> list[dict[str, Any]]:
         found.append(
             {
                 "judge": f"policy_{number}",
-                "any_two": accuracy(responses["prompt_id"], rewards, scores),
+                "any_two": accuracy(prompts, rewards, scores),
+                "two_whole": accuracy(prompts[whole], rewards[whole], scores[whole]),
                 "labels": wrong.count(False) / len(wrong),
                 "pairs": len(wrong),
             }
@@ -81,16 +86,22 @@ def table(results: Mapping[str, list[dict[str, Any]]]) -> str:
         [
             experiment,
             judge["judge"],
-            "{accuracy:.3f} [{ci[0]:.3f}, {ci[1]:.3f}]".format(**judge["any_two"]),
-            str(judge["any_two"]["compared"]),
+            *_cells(judge["any_two"]),
+            *_cells(judge["two_whole"]),
             f"{judge['labels']:.3f}",
             str(judge["pairs"]),
         ]
         for experiment, judges in results.items()
         for judge in judges
     ]
-    columns = ["experiment", "judge", "right on any two", "compared", "right on its best against worst", "pairs"]
-    return markdown_table(columns, rows)
+    columns = ["experiment", "judge", "right on any two", "compared", "on two whole ones", "compared"]
+    return markdown_table([*columns, "on its best against worst", "pairs"], rows)
+
+
+def _cells(found: Mapping[str, Any]) -> list[str]:
+    if not found["compared"]:
+        return ["–", "0"]
+    return ["{accuracy:.3f} [{ci[0]:.3f}, {ci[1]:.3f}]".format(**found), str(found["compared"])]
 
 
 def _scored_by(policy: Any, responses: Dataset, parameters: JudgingParameters) -> Dataset:

@@ -7,7 +7,6 @@ policies is nearer to it than they are. Weights of policies trained one from ano
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import click
 import torch
 from transformers import PreTrainedModel
 
-from benchmarks.runs_over_seeds import load_catalog
+from benchmarks.runs_over_seeds import data_folder, load_catalog
 from selfie.config.gold import GoldParameters
 from selfie.config.parameters import EvaluationParameters, GenerationParameters
 from selfie.evaluation.annotate import annotate
@@ -38,7 +37,7 @@ RESAMPLES = 9999
 @click.option("--last", default=3, show_default=True, help="How many policies are averaged.")
 def main(method: str, last: int) -> None:
     """Prints the win rates of the last policy and of the average, by seed, and their paired difference."""
-    data = Path(os.environ.get("SELFIE_DATA", "data"))
+    data = data_folder()
     found = sorted((data / "08_reporting" / "synthetic" / "runs").glob(f"{method}_*.json"))
     runs = sorted((json.loads(run.read_text()) for run in found), key=lambda run: run["seed"])
     if not runs:

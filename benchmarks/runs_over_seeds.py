@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from selfie.storage.remote import environment
+
 Record = dict[str, Any]
 
 
@@ -22,6 +24,11 @@ def seed_numbers(text: str) -> list[int]:
         first, _, last = part.partition("-")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
+
+
+def data_folder() -> Path:
+    """Where runs write on this machine: what ``SELFIE_DATA`` says, or the local folder of the bucket that it names."""
+    return Path(environment("SELFIE_DATA", "data") or "data")
 
 
 def run_over_seeds(

@@ -174,6 +174,18 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, empty_database: Path)
 
 
 @pytest.fixture(scope="session")
+def s3() -> Iterator[Any]:
+    """A real S3 server."""
+    pytest.importorskip("s3fs", reason="needs s3fs: the extra `s3`")
+    pytest.importorskip("moto", reason="needs moto: the extra `dev`")
+    from s3_server import S3Server
+
+    server = S3Server()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A real Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the extra `dev`)")

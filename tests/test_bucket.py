@@ -19,17 +19,6 @@ BUCKET = "runs-of-tests"
 Run = Callable[..., subprocess.Popen]
 
 
-@pytest.fixture(scope="module")
-def s3():
-    pytest.importorskip("s3fs", reason="needs s3fs: the extra `s3`")
-    pytest.importorskip("moto", reason="needs moto: the extra `dev`")
-    from s3_server import S3Server
-
-    server = S3Server()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
 def start(s3: Any, tmp_path: Path, empty_database: Path) -> Run:
     """``start(machine)``: what a user types, on a machine of that name with its own folder and ``machine.log``."""

@@ -8,7 +8,7 @@ import click
 
 from benchmarks.label_selection.results import collect, markdown
 from benchmarks.label_selection.study import RULES, run_study
-from benchmarks.runs_over_seeds import seed_numbers
+from benchmarks.runs_over_seeds import data_folder, seed_numbers
 from selfie.storage.commit import commit_text
 
 
@@ -24,7 +24,7 @@ def main(seeds: str, budgets: str, rules: str, workers: int) -> None:
     """
     if unknown := set(rules.split(",")) - RULES.keys():
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: use some of {', '.join(RULES)}", param_hint="--rules")
-    data = Path(os.environ.get("SELFIE_DATA", "data"))
+    data = data_folder()
     sizes, names = [int(part) for part in budgets.split(",")], rules.split(",")
     results = collect(run_study(Path.cwd(), data, seed_numbers(seeds), sizes, names, workers), names)
     folder = data / "08_reporting" / "label_selection"

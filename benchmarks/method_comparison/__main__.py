@@ -12,7 +12,7 @@ import click
 from benchmarks.method_comparison import style_guide
 from benchmarks.method_comparison.results import collect, figure, markdown, table
 from benchmarks.method_comparison.study import run_study
-from benchmarks.runs_over_seeds import Record, load_catalog, seed_numbers
+from benchmarks.runs_over_seeds import Record, data_folder, load_catalog, seed_numbers
 from selfie.config.gold import GoldParameters
 from selfie.reporting.tables import print_table
 from selfie.storage.commit import commit_text
@@ -28,7 +28,7 @@ LANGUAGE = "seed_dpo,selfie,spa,spa_slow,full_dpo,gold_judge,reward_model,llm_ju
 @click.option("--workers", default=os.cpu_count(), show_default=True, help="Processes.")
 def main(env: str, seeds: str | None, methods: str | None, workers: int) -> None:
     """Runs every method with every seed, and writes tables and plots."""
-    project, data = Path.cwd(), Path(os.environ.get("SELFIE_DATA", "data"))
+    project, data = Path.cwd(), data_folder()
     names = (methods or (SYNTHETIC if env == "synthetic" else LANGUAGE)).split(",")
     chosen = seed_numbers(seeds or ("0-9" if env == "synthetic" else "1-3"))
     records = run_study(project, data, chosen, names, workers, env)

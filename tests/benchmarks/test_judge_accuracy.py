@@ -16,4 +16,5 @@ def test_pairs_of_equal_score_or_of_two_prompts_are_not_compared():
 
 
 def test_nothing_to_compare():
+    assert accuracy([], np.zeros(0), []) == {"accuracy": None, "ci": None, "compared": 0}
     assert accuracy(["p", "p"], np.zeros(2), [1, 1]) == {"accuracy": None, "ci": None, "compared": 0}

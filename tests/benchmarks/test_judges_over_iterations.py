@@ -18,4 +18,5 @@ def test_the_first_judge_is_the_one_that_made_the_labels(finished_run: Path, mon
     assert found[0]["labels"] == catalog.load("iteration_1.labels")["label_accuracy"]
     assert len({judge["any_two"]["compared"] for judge in found}) == 1
     assert found[0]["any_two"] != found[1]["any_two"]
+    assert all(judge["two_whole"]["compared"] <= judge["any_two"]["compared"] for judge in found)
     assert table({"test": found}).count("| test | policy_") == 2

@@ -9,18 +9,6 @@ import pytest
 from selfie.storage.remote import Bucket
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[Any]:
-    """The server."""
-    pytest.importorskip("s3fs", reason="needs s3fs: the extra `s3`")
-    pytest.importorskip("moto", reason="needs moto: the extra `dev`")
-    from s3_server import S3Server
-
-    server = S3Server()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
 def bucket(s3: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of an empty bucket of the test's own; the environment leads to its server."""

@@ -1,6 +1,8 @@
 """Leases, on a real S3 server: one run at a time for an experiment, on whichever machines."""
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -9,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
 
+from selfie.app.runner import ContinuingRunner
 from selfie.errors import AlreadyRunningError
+from selfie.runtime.signals import TerminatedError
 from selfie.storage import lease, locks
 from selfie.storage.commit import commit_text
 from selfie.storage.locks import RunLock
@@ -48,10 +54,41 @@ def test_a_killed_runs_lease_is_taken_by_its_own_folder_at_once(machine: Machine
     assert again.number == killed.number + 1
 
 
-def test_a_lease_that_ran_out_is_taken_and_the_first_run_stops(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+def test_the_same_folder_on_another_machine_is_another_runs(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    """It was copied, or lies on a disk of both, which does not always tell one about the other's local lock."""
+    here = machine("one")
+    lives = here.lease(here.folder / PLACE)
+    assert lives.acquire() is None
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    holder = here.lease(here.folder / PLACE).acquire()
+    assert holder is not None
+    assert "its lease holds" in holder
+    lives.release()
+
+
+def test_a_run_that_ends_on_sigterm_gives_its_lease_back(machine: Machine):
+    """Kedro tells no hook of it, and another machine would wait for the lease to run out."""
+    here = machine("one")
+    lock_of(here).acquire()
+    step = Node(lambda: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5), None, "done", name="step")
+    with pytest.raises(TerminatedError):
+        ContinuingRunner().run(Pipeline([step]), DataCatalog())
+    elsewhere = lock_of(machine("two"))
+    elsewhere.acquire()
+    elsewhere.release()
+
+
+def test_its_age_goes_on_while_the_machine_sleeps():
+    assert abs(lease._seconds() - float(Path("/proc/uptime").read_text().split()[0])) < 2.0
+
+
+def test_a_lease_that_ran_out_is_taken_and_the_first_run_stops(
+    machine: Machine, s3: Any, monkeypatch: pytest.MonkeyPatch
+):
     """Its process was asleep: when it wakes, it writes nothing any more."""
     monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
     here = machine("one")
+    made = here.folder / "policy.txt"
     with monkeypatch.context() as patch:
         patch.setattr(lease.Lease, "_keep", lambda self: None)
         first = here.lease(here.folder / PLACE)
@@ -62,9 +99,14 @@ def test_a_lease_that_ran_out_is_taken_and_the_first_run_stops(machine: Machine,
     time.sleep(3.1)  # S3 counts in whole seconds
     assert second.acquire() is None
     here.close()
+    commit_text(made, "without a lease")
     Bucket.current = here
     with pytest.raises(AlreadyRunningError, match="another one has taken over"):
         here._upload("policy", Path(__file__), {"files": {}, "provenance": None})
+    s3.requests.clear()
+    with pytest.raises(AlreadyRunningError, match="another one has taken over"):
+        here.push(made)
+    assert [method for method, _ in s3.requests if method in ("PUT", "DELETE")] == []  # nothing is sent before
     first.release()
     assert second._newest() == second.number  # and it takes nothing back
     second.check()

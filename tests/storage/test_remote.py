@@ -101,6 +101,18 @@ def test_the_newer_version_wins(machine: Machine):
     assert weights(back.folder / "policy") == "made while the bucket was away"
 
 
+def test_a_torn_last_line_of_what_was_seen_costs_that_line_alone(machine: Machine):
+    """The folder's newer policy would else give way to the bucket's."""
+    here = machine("one")
+    commit_text(here.folder / "first.txt", "seen")
+    here.close()
+    with (here.folder / ".bucket/seen.jsonl").open("a") as record:
+        record.write('["torn", ')
+    again = machine("one")
+    commit_text(again.folder / "second.txt", "seen too")
+    assert set(machine("one").seen) == {"first.txt", "second.txt"}
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -17,7 +17,7 @@ from pluggy import PluginManager
 
 from selfie.app.buckets import local_paths
 from selfie.app.freshness import examine, provenance_of, workspace_of
-from selfie.runtime.signals import exit_on_sigterm
+from selfie.runtime.signals import TerminatedError, exit_on_sigterm
 from selfie.storage.provenance import Artefact
 from selfie.storage.remote import Bucket
 
@@ -57,6 +57,10 @@ class ContinuingRunner(SequentialRunner):
             # Kedro tells hooks of an Exception only, but a notebook lives on, and would keep the experiment's lock.
             if hook_manager is not None:
                 hook_manager.hook.on_pipeline_error(error=error, run_params={}, pipeline=pipeline, catalog=catalog)
+            raise
+        except TerminatedError:
+            if Bucket.current is not None:
+                Bucket.current.give_back_leases()
             raise
 
     def _run_steps(

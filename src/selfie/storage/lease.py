@@ -33,7 +33,7 @@ class Lease:
         clock: the storage's; raises StorageError where it can't be written.
         place: below which the numbered objects lie.
         folder: the id of the local folder that the run works in. Whoever holds the folder's own lock knows that a lease
-            of the same folder is a dead run's, and takes it at once.
+            of the same folder and machine is a dead run's, and takes it at once.
     """
 
     def __init__(self, files: Any, clock: Callable[[], datetime], place: str, folder: str):
@@ -53,7 +53,8 @@ class Lease:
                 age = (now - self.files.modified(self._object(number))).total_seconds()
             except FileNotFoundError:
                 return "a run that has just begun"
-            if holder and holder["folder"] != self.folder and age < LEASE_SECONDS:
+            ours = holder and (holder["folder"], holder["host"]) == (self.folder, socket.gethostname())
+            if holder and not ours and age < LEASE_SECONDS:
                 left = LEASE_SECONDS - age
                 return f"pid {holder['pid']} on {holder['host']}, since {holder['since']}; its lease holds {left:.0f} s"
             if holder:
@@ -69,14 +70,14 @@ class Lease:
         for older in self._numbers():
             if older < self.number:
                 self.files.rm_file(self._object(older))
-        self._renewed, self.held = time.monotonic(), True
+        self._renewed, self.held = _seconds(), True
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
         return None
 
     def check(self) -> None:
         """Raises AlreadyRunningError where another run has taken over, since this one could not renew its lease."""
-        if self.held and time.monotonic() - self._renewed > LEASE_SECONDS:
+        if self.held and _seconds() - self._renewed > LEASE_SECONDS:
             self._renew()
         if self.held and self._lost:
             problem = "this run could not renew its lease in time, and another one has taken over"
@@ -115,7 +116,7 @@ class Lease:
             self._lost = True
         elif not self._stop.is_set():
             self.files.pipe_file(self._object(self.number), self._content)
-            self._renewed = time.monotonic()
+            self._renewed = _seconds()
 
     def _newest(self) -> int:
         return max(self._numbers(), default=0)
@@ -126,3 +127,8 @@ class Lease:
 
     def _object(self, number: int) -> str:
         return f"{self.place}/{number:09d}"
+
+
+def _seconds() -> float:
+    """Of a clock that goes on while the machine sleeps, as the lease does; ``time.monotonic`` stands still on Linux."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -114,6 +114,9 @@ class Bucket:
             with suppress(ValueError):  # the last one may be torn
                 name, version = json.loads(line)
                 self.seen[name] = version
+        renewed = self._record.with_suffix(".new")
+        renewed.write_text("".join(map(_line, self.seen.items())))
+        renewed.replace(self._record)
         Bucket.current = self
         followers.append(self.push)
 
@@ -126,6 +129,12 @@ class Bucket:
             self._tidy()
         except StorageError as error:
             logger.warning("%s", error)
+
+    def give_back_leases(self) -> None:
+        """For a run that ends on SIGTERM, of which Kedro tells no hook: the next one need not wait for them."""
+        for lease in self.leases:
+            if lease.held:
+                lease.release()
 
     def now(self) -> datetime:
         """The bucket's clock; on the way it is made sure that it can be written, and that no two create one object."""
@@ -170,6 +179,7 @@ class Bucket:
         if self.seen.get(name) == short_hash(present):
             return
         with self.calls(f"the upload of {name}"):
+            self._check_leases()
             self._tidy()
             self._upload(name, path, present)
         self._remember(name, short_hash(present))
@@ -237,13 +247,16 @@ class Bucket:
             # The version stands for the digests, and an object is there whole or not at all.
             if target not in there or there[target]["size"] != listed["bytes"]:
                 self.files.put_file(str(path / file if path.is_dir() else path), target)
-        for lease in self.leases:
-            lease.check()
+        self._check_leases()
         content = json.dumps({"folder": path.is_dir(), **present}, indent=1)
         self.files.pipe_file(f"{place}/{REMOTE_MANIFEST}", content.encode())
         for file in there:
             if not file.startswith((f"{place}/{version}/", f"{place}/{REMOTE_MANIFEST}")):
                 self.files.rm_file(file)
+
+    def _check_leases(self) -> None:
+        for lease in self.leases:
+            lease.check()
 
     def _tidy(self) -> None:
         """Removes unfinished work of this run that is no longer there; finished artefacts are never removed."""
@@ -259,7 +272,7 @@ class Bucket:
         if self.seen.get(name) != version:
             self.seen[name] = version
             with self._record.open("a") as file:
-                file.write(json.dumps([name, version]) + "\n")
+                file.write(_line((name, version)))
 
     def _name(self, path: Path) -> str | None:
         """The artefact's name in the bucket; None for what lies outside of the folder."""
@@ -299,3 +312,7 @@ def _artefacts(path: Path) -> Iterator[Path]:
 
 def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def _line(seen: tuple[str, str]) -> str:
+    return json.dumps(seen) + "\n"
