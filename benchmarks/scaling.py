@@ -65,7 +65,7 @@ def memory_rows(planner: Planner) -> Iterator[list[str]]:
     for model in MODELS:
         for devices in DEVICES:
             plan, way = planner.plan(model, devices, PROMPTS[0])
-            name = "does not fit" if way is None else way.name + ("" if way.built else " *")
+            name = "does not fit" if way is None else way.name
             size = "–" if way is None else gib(way.memory.total)
             spread = [problem for problem in plan.problems if "lie spread" in problem]
             groups = {problem.split(":")[0]: problem.split("over ")[1].split(" ")[0] for problem in spread}

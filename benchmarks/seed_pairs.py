@@ -20,7 +20,8 @@ from datasets import Dataset
 from benchmarks.judge_accuracy import accuracy
 from benchmarks.runs_over_seeds import load_catalog
 from selfie.config.gold import GoldParameters
-from selfie.config.parameters import GenerationParameters, TrainingParameters
+from selfie.config.parameters import GenerationParameters
+from selfie.config.training import TrainingParameters
 from selfie.generation.engine import Sampling
 from selfie.generation.sampling import sample_responses
 from selfie.judges.gold import gold_scorer

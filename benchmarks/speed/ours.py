@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from benchmarks.speed.workload import SAMPLES, Loaded, Measurement, Setting, Workload, requests_of, stopwatch
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.generation.engine import Request
 from selfie.generation.engine_choice import open_engine
 from selfie.models.checkpoint import Checkpoint

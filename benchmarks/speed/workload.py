@@ -64,9 +64,9 @@ class Setting:
 class Loaded(Checkpoint):
     """Loads once and gives the same model again, so that loading is not measured."""
 
-    def load_model(self, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+    def load_model(self, dtype: torch.dtype, *others: Any) -> PreTrainedModel:
         if not hasattr(self, "model"):
-            object.__setattr__(self, "model", super().load_model(dtype, device))
+            object.__setattr__(self, "model", super().load_model(dtype, *others))
         return self.model  # type: ignore[attr-defined]
 
 

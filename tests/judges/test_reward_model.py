@@ -8,7 +8,8 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
-from selfie.config.parameters import JudgingParameters, RewardModelParameters
+from selfie.config.parameters import JudgingParameters
+from selfie.config.training import RewardModelParameters
 from selfie.errors import ModelError
 from selfie.judges import reward_model
 from selfie.judges.response_rewards import response_rewards

@@ -57,10 +57,10 @@ def test_a_batch_is_shared_out_to_devices_that_divide_it():
 def test_what_devices_send_by_hand():
     """4,000 bytes of gradients, around a ring twice, half of them on each of two devices. In shards: 2,000 bytes of
     weights for the forward and the backward pass and the reference's forward pass of each of 4 micro-batches (8 pairs
-    of 50 tokens in budgets of 100), and gradients once."""
+    of 50 tokens in budgets of 100), and gradients after each."""
     assert step_traffic(TRAINING, TINY, 1, sharded=False) == 0
     assert step_traffic(TRAINING, TINY, 2, sharded=False) == 0.5 * 2 * 4000
-    assert step_traffic(TRAINING, TINY, 2, sharded=True) == 0.5 * (4 * 3 * 2000 + 4000)
+    assert step_traffic(TRAINING, TINY, 2, sharded=True) == 0.5 * 4 * (3 * 2000 + 4000)
     adapted = replace(TRAINING, lora_rank=3, models=1)
     assert step_traffic(adapted, TINY, 2, sharded=False) == 0.5 * 2 * 4 * 360
 

@@ -23,6 +23,7 @@ from selfie.planning.model_shape import model_shape
 from selfie.planning.work import Work
 
 TRAINING = Work("training", 64, 10, 20, "mixed", sharing=2, models=2, longest=20, batch_tokens=100, batch_size=16)
+CHECKPOINTED = replace(TRAINING, checkpointing=True)
 SAMPLING = Work("sampling", 100, 10, 20, "bfloat16", longest=40, batch_tokens=500, engine="transformers")
 
 
@@ -60,10 +61,19 @@ def test_adapters_by_hand():
     assert memory.reference == 0
 
 
+def test_what_bitsandbytes_packs_by_hand():
+    """800 frozen weights of matrices in 4 bits and 8/64 + 32/16,384 for their scales; moments of 8 bits and 32/256."""
+    packed = training_memory(replace(TRAINING, lora_rank=3, models=1, packed=True), TINY, DEVICE)
+    assert packed.weights == pytest.approx(800 * 4.126953125 / 8 + 2 * 200 + 4 * 360)
+    small = training_memory(replace(TRAINING, small_moments=True), TINY, DEVICE)
+    assert small.optimizer == 2000 * (1 + 4 / 256)
+    assert replace(small, optimizer=8000) == training_memory(TRAINING, TINY, DEVICE)
+
+
 def test_checkpointing_keeps_a_layers_input_and_shards_divide():
     """One layer of two at once, and 4 bytes of 8 numbers of each; in shards, twice a layer's 400 weights at once."""
     whole = training_memory(TRAINING, TINY, DEVICE)
-    checkpointed = training_memory(TRAINING, TINY, DEVICE, checkpointing=True)
+    checkpointed = training_memory(CHECKPOINTED, TINY, DEVICE)
     assert checkpointed.activations == 100 * (248 + 4 * 8 * 2) + 2 * 4 * 80 * 10
     assert replace(checkpointed, activations=whole.activations) == whole
     sharded = training_memory(TRAINING, TINY, DEVICE, shards=4)
@@ -124,14 +134,17 @@ def test_ways_to_train_and_the_fewest_devices():
         "all weights, checkpointing",
         "all weights, FSDP over 4",
         "all weights, FSDP over 4, checkpointing",
+        "all weights, 8-bit moments",
+        "all weights, 8-bit moments, checkpointing",
         "LoRA of rank 3",
         "LoRA of rank 3, checkpointing",
         "LoRA of rank 3, FSDP over 4",
         "LoRA of rank 3, FSDP over 4, checkpointing",
+        "LoRA of rank 3 on 4-bit weights",
+        "LoRA of rank 3 on 4-bit weights, checkpointing",
     ]
-    assert [name for name, way in ways.items() if way.built] == ["all weights", "LoRA of rank 3"]
     assert ways["LoRA of rank 3"].memory.reference == 0
-    needed = {shards: training_memory(TRAINING, TINY, DEVICE, True, shards).total for shards in (1, 2, 4)}
+    needed = {shards: training_memory(CHECKPOINTED, TINY, DEVICE, shards).total for shards in (1, 2, 4)}
     assert fewest_shards(TRAINING, TINY, of_memory(needed[2] / 0.89)) == 2
     assert fewest_shards(TRAINING, TINY, of_memory(needed[4] / 0.89)) == 4
     assert fewest_shards(TRAINING, TINY, of_memory(1000)) is None

@@ -10,7 +10,7 @@ from test_trainer import BETA, PLAIN
 from transformers import TrainerCallback
 
 from faults import in_a_child
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.models.checkpoint import Checkpoint
 from selfie.training import trainer
 from selfie.training.train import train

@@ -1,5 +1,6 @@
 """A training that a command starts in several processes, as ``execution.training_processes`` asks for it."""
 
+import json
 import os
 import re
 import signal
@@ -51,16 +52,24 @@ def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(start: Checkpoint, workspace: Path, processes: int = 1, pairs: Dataset | None = None, **changes: Any):
+def run(
+    start: Checkpoint,
+    workspace: Path,
+    processes: int = 1,
+    pairs: Dataset | None = None,
+    execution: dict[str, str] | None = None,
+    precision: str = "auto",
+    **changes: Any,
+):
     """The training in this process, or by so many others; weights and log."""
     workspace.mkdir(exist_ok=True)
     arguments = (pairs or make_pairs(PAIRS), PARAMETERS.model_copy(update=changes), BETA)
-    settings = {"iteration": 1, "seed": 5, "workspace": workspace}
+    settings = {"iteration": 1, "seed": 5, "workspace": workspace, "precision": precision}
     if processes == 1:
         policy, log = train(start, *arguments, **settings)
     else:
-        execution = ExecutionParameters(training_processes=processes)
-        policy, log = train_in_processes(execution, start, *arguments, **settings)
+        several = ExecutionParameters(training_processes=processes, **execution or {})
+        policy, log = train_in_processes(several, start, *arguments, **settings)
     return safetensors.torch.load_file(Path(policy.source) / "model.safetensors"), log
 
 
@@ -123,21 +132,28 @@ def test_a_killed_process_is_told_from_a_failing_one(tiny_checkpoint: Checkpoint
 
 
 PARENT = """
-import sys
+import json, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1].split(":")
 from selfie.models.checkpoint import Checkpoint
 from selfie.runtime.signals import exit_on_sigterm
 from test_launch import run
 with exit_on_sigterm():
-    run(Checkpoint(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    run(Checkpoint(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), execution=json.loads(sys.argv[5]))
 """
 
 
-def stopped_at(step: int, number: signal.Signals, start: Checkpoint, workspace: Path, processes: int) -> int:
+def stopped_at(
+    step: int,
+    number: signal.Signals,
+    start: Checkpoint,
+    workspace: Path,
+    processes: int,
+    execution: dict[str, str] | None = None,
+) -> int:
     """A run that gets the signal once this step's checkpoint is sealed; its exit code."""
     paths = ":".join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
-    command = [sys.executable, "-c", PARENT, paths, start.source, str(workspace), str(processes)]
+    command = [sys.executable, "-c", PARENT, paths, start.source, str(workspace), str(processes), json.dumps(execution)]
     parent = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "SECONDS_A_STEP": "0.1"})
     try:
         while not (workspace / f"checkpoint-{step}/manifest.json").exists():
@@ -189,7 +205,8 @@ WRONG = {
     "another number": ("num_processes: 3", "it is for 3 processes, and execution.training_processes is 2"),
     "machines": ("num_machines: 3", "2 processes can't be shared out evenly to its 3 machines"),
     "MPI": ("distributed_type: MULTI_CPU", "its distributed_type is MULTI_CPU"),
-    "sharding": ("distributed_type: FSDP", "every process of a training holds a whole model"),
+    "DeepSpeed": ("distributed_type: DEEPSPEED", "its distributed_type is DEEPSPEED"),
+    "shards of version 1": ("distributed_type: FSDP", "its fsdp_version is None, and the training is made for 2"),
     "unknown key": ("processes: 2", "accelerate can't read it"),
     "no YAML": ("{", "accelerate can't read it"),
 }
@@ -202,18 +219,19 @@ def test_an_accelerate_file_that_does_not_fit_is_refused(line: str, words: str, 
     (tmp_path / "own.yaml").write_text("\n".join([*kept, line]))
     execution = ExecutionParameters(training_processes=2, accelerate_config=str(tmp_path / "own.yaml"))
     with pytest.raises(ConfigurationError, match=words) as caught:
-        check_processes(execution, "training.batch_size", 8)
+        check_processes(execution, "training", PARAMETERS)
     assert caught.value.where == str(tmp_path / "own.yaml")
 
 
 def test_what_can_not_be_started_is_refused(monkeypatch: pytest.MonkeyPatch):
     """The batch, the file's name, and the number of GPUs; a machine with GPUs is not needed to count them."""
+    nine = PARAMETERS.model_copy(update={"batch_size": 9})
     with pytest.raises(ConfigurationError, match=r"seeding\.batch_size: 9 pairs can't be shared out evenly to 2"):
-        check_processes(ExecutionParameters(training_processes=2), "seeding.batch_size", 9)
+        check_processes(ExecutionParameters(training_processes=2), "seeding", nine)
     nowhere = ExecutionParameters(training_processes=2, accelerate_config="nowhere.yaml")
     with pytest.raises(ConfigurationError, match=r"accelerate_config: there is no file nowhere\.yaml"):
-        check_processes(nowhere, "training.batch_size", 8)
+        check_processes(nowhere, "training", PARAMETERS)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
-    check_processes(ExecutionParameters(training_processes="auto"), "training.batch_size", 8)
+    check_processes(ExecutionParameters(training_processes="auto"), "training", PARAMETERS)
     with pytest.raises(ConfigurationError, match="4 processes need as many GPUs of their own, and there are 2"):
-        check_processes(ExecutionParameters(training_processes=4), "training.batch_size", 8)
+        check_processes(ExecutionParameters(training_processes=4), "training", PARAMETERS)

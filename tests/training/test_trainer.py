@@ -17,7 +17,7 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM, PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import store_linear_in_bf16
 from selfie.scoring.log_probs import response_log_probs

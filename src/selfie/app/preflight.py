@@ -23,6 +23,7 @@ from selfie.models.chat_template_checks import Conversation, check_conversations
 from selfie.models.checkpoint import Checkpoint
 from selfie.preference.losses import LOSSES
 from selfie.training.processes import check_processes
+from selfie.training.trainer_settings import check_libraries
 
 logger = logging.getLogger(__name__)
 POLICY = re.compile(r"policy_\d+")
@@ -70,7 +71,8 @@ def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Param
     for name, training in (("seeding", parameters.seeding), ("training", parameters.training)):
         _check_loss(f"{name}.loss", training.loss)
         if f"params:{name}" in free:
-            check_processes(parameters.execution, f"{name}.batch_size", training.batch_size)
+            check_processes(parameters.execution, name, training)
+            check_libraries(training, name)
     judge = parameters.annotation.judge_model
     if judge and parameters.evaluation.annotator in ("prompted_model", "reward_model") and "params:annotation" in free:
         Checkpoint(judge, parameters.annotation.judge_revision).check_files()

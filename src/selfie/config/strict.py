@@ -1,9 +1,12 @@
 """What all groups of parameters have in common."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 NO_EFFECT = "says how the work is done, not what comes of it"
 """Marks a parameter whose change makes no result stale."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class StrictModel(BaseModel):

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from trl import RewardConfig, RewardTrainer
 
-from selfie.config.parameters import RewardModelParameters
+from selfie.config.training import RewardModelParameters
 from selfie.errors import ModelError
 from selfie.execution.map_shards import map_shards
 from selfie.models.batching import with_oom_backoff

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from selfie.errors import ModelError
 
@@ -41,15 +47,19 @@ class Checkpoint:
         """What reports call it: a folder's own name, without the path on this machine, or the hub repository's."""
         return Path(self.source).name if Path(self.source).is_dir() else self.source
 
-    def load_model(self, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+    def load_model(
+        self, dtype: torch.dtype, device: torch.device | None = None, quantised: BitsAndBytesConfig | None = None
+    ) -> PreTrainedModel:
         """The model in evaluation mode, on the compute device unless said otherwise.
 
-        Safetensors only, no code from the repository.
+        Safetensors only, no code from the repository. ``quantised``: how its linear layers are stored, but the head.
         """
+        device = device or compute_device()
+        ways = {"quantization_config": quantised, "device_map": {"": device}} if quantised else {}
         model = AutoModelForCausalLM.from_pretrained(
-            self.source, revision=self.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            self.source, revision=self.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False, **ways
         )
-        return model.eval().to(device or compute_device())
+        return model.eval() if quantised else model.eval().to(device)
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, checked for what generation and training need of it.

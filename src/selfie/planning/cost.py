@@ -100,7 +100,7 @@ def step_traffic(work: Work, shape: ModelShape, devices: int, sharded: bool) -> 
 
     Copies (DDP) sum up their float32 gradients: a ring sends each twice. Shards (FSDP) are gathered in bf16 for every
     forward and every backward pass of a micro-batch, the reference's for its forward pass, and gradients are scattered
-    once a step (Rajbhandari et al., arXiv 1910.02054, Section 7).
+    after it (Rajbhandari et al., arXiv 1910.02054, Section 7).
     """
     share = (devices - 1) / devices
     gradients = 4 * trained_weights(shape, work.lora_rank)
@@ -108,4 +108,4 @@ def step_traffic(work: Work, shape: ModelShape, devices: int, sharded: bool) -> 
         return share * 2 * gradients
     tokens = work.batch_size / devices * (work.prompt + 2 * work.response)
     micro_batches = math.ceil(tokens / work.batch_tokens)
-    return share * (micro_batches * (1 + work.models) * 2 * shape.parameters + gradients)
+    return share * micro_batches * ((1 + work.models) * 2 * shape.parameters + gradients)

@@ -18,6 +18,10 @@ CPU_PIECES = 1.5
 """Of activations on a CPU: what a batch frees stays with the process, in pieces that fit the next shapes badly."""
 BYTES = {"bfloat16": 2, "tf32": 4, "float32": 4, "float64": 8, "mixed": 4}
 """Of a stored weight."""
+PACKED = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a weight in 4 bits: a scale of 8 bits for 64 of them, and one of 32 for 256 scales ("QLoRA", Section 3)."""
+SMALL_MOMENTS = 2 * (1 + 4 / 256)
+"""Bytes of a weight's two moments in 8 bits: a scale of 32 bits for 256 of them (bitsandbytes)."""
 MOST_SHARDS = 2**17
 
 
@@ -49,8 +53,6 @@ class Strategy:
 
     name: str
     memory: Memory
-    built: bool
-    """Whether the project can do it today."""
 
 
 def memory_of(work: Work | None, shape: ModelShape, hardware: Hardware, devices: int = 1, shards: int = 1) -> Memory:
@@ -86,17 +88,16 @@ def trained_weights(shape: ModelShape, lora_rank: int) -> int:
     return lora_rank * shape.sides if lora_rank else shape.parameters
 
 
-def training_memory(
-    work: Work, shape: ModelShape, hardware: Hardware, checkpointing: bool = False, shards: int = 1
-) -> Memory:
+def training_memory(work: Work, shape: ModelShape, hardware: Hardware, shards: int = 1) -> Memory:
     """Masters, gradients and AdamW's two moments in float32; the reference's matrices in bf16 under autocast.
+
+    Frozen matrices may be in 4 bits, moments in 8, each block with its scale.
 
     Args:
         work: the training.
         shape: the model's.
         hardware: on a CPU, files of weights that are mapped count too: the reference's, and the initial one with which
             the trained policy is compared at the end.
-        checkpointing: whether each layer is computed again in the backward pass, so that only its input is kept.
         shards: devices over which weights, gradients, moments and reference lie spread (FSDP); one layer at a time is
             gathered in whole.
     """
@@ -105,7 +106,9 @@ def training_memory(
     trained = trained_weights(shape, work.lora_rank)
     copies = low * shape.body if mixed else 0  # that autocast keeps of the matrices
     # Under adapters the weights are frozen, and the reference.
-    weights = low * shape.parameters + 4 * trained if work.lora_rank else 4 * shape.parameters + copies
+    frozen = (PACKED if work.packed else low) * shape.body + low * (shape.parameters - shape.body)
+    weights = frozen + 4 * trained if work.lora_rank else 4 * shape.parameters + copies
+    moments = SMALL_MOMENTS if work.small_moments else 8
     reference = low * shape.body + 4 * (shape.parameters - shape.body) if work.models > 1 else 0
     if hardware.cpu and mixed and reference:
         reference += 4 * shape.body + 4 * shape.parameters
@@ -113,21 +116,21 @@ def training_memory(
     return Memory(
         weights / shards + gathered,
         4 * trained / shards,
-        8 * trained / shards,
+        moments * trained / shards,
         reference / shards,
-        _activations(work, shape, low, checkpointing) * (CPU_PIECES if hardware.cpu else 1.0),
+        _activations(work, shape, low) * (CPU_PIECES if hardware.cpu else 1.0),
         libraries=hardware.libraries,
     )
 
 
-def _activations(work: Work, shape: ModelShape, low: int, checkpointing: bool) -> float:
+def _activations(work: Work, shape: ModelShape, low: int) -> float:
     """What the backward pass needs of the largest micro-batch.
 
     Of each matrix its input and its output, in the arithmetic of the products; of each of a layer's two norms the sums
     between layers and the normalised ones in float32: 16 bytes a number of the width. Logits, and their gradient.
     """
     layers: float = low * shape.sides + 16 * shape.width * shape.layers
-    if checkpointing:
+    if work.checkpointing:
         layers = layers / shape.layers + 4 * shape.width * shape.layers
     answered = work.batch * 2 * work.response / (work.prompt + 2 * work.response)
     return work.batch * layers + 2 * 4 * min(answered * shape.vocabulary, KEPT_LOGITS)
@@ -157,25 +160,29 @@ def fitting_devices(work: Work, shape: ModelShape, hardware: Hardware) -> int:
 
 
 def strategies(work: Work, shape: ModelShape, hardware: Hardware, devices: int, rank: int) -> list[Strategy]:
-    """All weights, or adapters of a rank; whole or in shards; with and without gradient checkpointing."""
-    adapted = replace(work, lora_rank=rank, models=1, passes=FROZEN + REFERENCE)
-    whole = replace(work, lora_rank=0, models=2, passes=TRAINED + REFERENCE)
+    """All weights, or adapters of a rank; in shards, or packed by bitsandbytes; with and without checkpointing."""
+    whole = replace(work, lora_rank=0, models=2, passes=TRAINED + REFERENCE, packed=False, small_moments=False)
+    adapted = replace(whole, lora_rank=rank, models=1, passes=FROZEN + REFERENCE)
+    lora = f"LoRA of rank {rank}"
+    ways = [("all weights", whole, 1), (f"all weights, FSDP over {devices}", whole, devices)]
+    ways += [("all weights, 8-bit moments", replace(whole, small_moments=True), 1)]
+    ways += [(lora, adapted, 1), (f"{lora}, FSDP over {devices}", adapted, devices)]
+    ways += [(f"{lora} on 4-bit weights", replace(adapted, packed=True), 1)]
     return [
         Strategy(
-            what + f", FSDP over {shards}" * (shards > 1) + ", checkpointing" * checkpointing,
-            training_memory(way, shape, hardware, checkpointing, shards),
-            built=shards == 1 and not checkpointing,
+            name + ", checkpointing" * checkpointing,
+            training_memory(replace(way, checkpointing=checkpointing), shape, hardware, shards),
         )
-        for what, way in (("all weights", whole), (f"LoRA of rank {rank}", adapted))
-        for shards in dict.fromkeys((1, devices))
+        for name, way, shards in ways
+        if shards > 1 or "FSDP" not in name
         for checkpointing in (False, True)
     ]
 
 
 def fewest_shards(work: Work, shape: ModelShape, hardware: Hardware) -> int | None:
     """Devices, a power of two, that hold a training with FSDP and checkpointing; None where no number does."""
-    shards = 1
-    while not training_memory(work, shape, hardware, True, shards).fits(hardware):
+    shards, work = 1, replace(work, checkpointing=True, packed=False, small_moments=False)
+    while not training_memory(work, shape, hardware, shards).fits(hardware):
         shards *= 2
         if shards > MOST_SHARDS:
             return None

@@ -134,7 +134,7 @@ class Plan:
             "total": {**self.summed(self.steps), "seconds": self.seconds, "dollars": self.dollars(self.seconds)},
             "bottleneck": {"stage": stage, "bound_by": bound},
             "strategies": [
-                {"name": way.name, "built": way.built, "fits": way.memory.fits(self.hardware)}
+                {"name": way.name, "fits": way.memory.fits(self.hardware)}
                 | asdict(way.memory)
                 | {"total": way.memory.total}
                 for way in self.strategies
@@ -205,16 +205,14 @@ def _training_problems(
 
 
 def _remedy(work: Work, ways: list[Strategy], shape: ModelShape, hardware: Hardware) -> str:
-    """The first way that fits, the first that is built, and the same training on more devices."""
-    fitting = [way for way in ways if way.memory.fits(hardware)]
-    named = dict.fromkeys(fitting[:1] + [way for way in fitting if way.built][:1])
-    would = [way.name + ("" if way.built else " (not built)") for way in named]
+    """The first way that fits, and the same training on more devices."""
+    would = [way.name for way in ways if way.memory.fits(hardware)][:1]
     shards = fewest_shards(work, shape, hardware) or 1
-    if shards > 1 and not any(way.name.startswith("all weights") for way in named):
-        would.append(f"as configured, FSDP over {shards} devices and checkpointing (not built)")
+    if shards > 1 and not any(name.startswith("all weights") for name in would):
+        would.append(f"as configured, FSDP over {shards} devices and checkpointing")
     if not would:
         return "Nothing would, as the longest pair alone takes more: lower max_new_tokens"
-    return f"What would: {'; '.join(would)}"
+    return f"What would: {'; '.join(would)} (docs/devices.md)"
 
 
 def _other_problems(steps: list[Step], shape: ModelShape, hardware: Hardware, devices: int) -> list[str]:

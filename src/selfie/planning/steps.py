@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from selfie.config.parameters import OptimizerParameters, Parameters
+from selfie.config.parameters import Parameters
+from selfie.config.training import OptimizerParameters
 from selfie.diagnostics.drift import REJUDGED_PAIRS
 from selfie.judges.label_agreement import PAIRS, SAMPLED_SHARE
 from selfie.judges.openai_api import CHARACTERS_PER_TOKEN
@@ -134,10 +135,16 @@ def _policy_training(setting: Setting, iteration: int, prompts: int) -> Work:
     """A pair a prompt, and in the iterations the human's pairs as often as they are replayed."""
     training = setting.parameters.training if iteration else setting.parameters.seeding
     pairs = prompts + (training.replay * setting.sizes.seed_pairs if iteration else 0)
-    work = _training(setting, pairs, training, training.batch_tokens)
+    work = replace(
+        _training(setting, pairs, training, training.batch_tokens),
+        packed=training.lora_base == "nf4",
+        small_moments=training.optimizer != "adamw",
+        checkpointing=training.gradient_checkpointing,
+    )
+    again = 1 if training.gradient_checkpointing else 0  # a forward pass in the backward one
     if training.lora_rank:  # the frozen weights are the reference
-        return replace(work, passes=FROZEN + REFERENCE, lora_rank=training.lora_rank)
-    return replace(work, passes=TRAINED + REFERENCE, models=2)
+        return replace(work, passes=FROZEN + REFERENCE + again, lora_rank=training.lora_rank)
+    return replace(work, passes=TRAINED + REFERENCE + again, models=2)
 
 
 def _judging(setting: Setting, prompts: int, samples: int) -> Work | None:

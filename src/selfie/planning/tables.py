@@ -52,7 +52,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def memory_table(plan: Plan) -> Table:
     """GiB a device: ways to train, and what the other stages hold at their largest."""
-    table = Table(title="Memory a device, GiB", caption="* not built; checkpointing: of activations")
+    table = Table(title="Memory a device, GiB", caption="checkpointing: layers are computed again in the backward pass")
     table.add_column(min_width=24)
     for title in (*PARTS, "all", "fits"):
         table.add_column(title.replace("optimizer", "AdamW"), justify="left" if title == "fits" else "right")
@@ -61,9 +61,9 @@ def memory_table(plan: Plan) -> Table:
         if step.work is not None and step.work.kind in ("sampling", "scoring"):
             kind = step.work.kind
             largest[kind] = max(largest.get(kind, Memory()), step.memory, key=lambda memory: memory.total)
-    for way in [*plan.strategies, *(Strategy(kind, memory, True) for kind, memory in largest.items())]:
+    for way in [*plan.strategies, *(Strategy(kind, memory) for kind, memory in largest.items())]:
         cells = [gib(getattr(way.memory, part)) for part in PARTS] + [gib(way.memory.total)]
-        table.add_row(way.name + ("" if way.built else " *"), *cells, "yes" if way.memory.fits(plan.hardware) else "no")
+        table.add_row(way.name, *cells, "yes" if way.memory.fits(plan.hardware) else "no")
     return table
 
 

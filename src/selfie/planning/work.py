@@ -40,6 +40,12 @@ class Work:
     """Pairs of an optimiser step."""
     engine: str = ""
     lora_rank: int = 0
+    packed: bool = False
+    """Whether the weights beside adapters are in 4 bits."""
+    small_moments: bool = False
+    """Whether AdamW's moments are in 8 bits."""
+    checkpointing: bool = False
+    """Whether each layer is computed again in the backward pass, so that only its input is kept."""
     pace: float = 0.0
     """Seconds a question."""
     alone: bool = False

@@ -9,7 +9,7 @@ attention meets a prompt more than once, or padding; the weights meet every toke
 import inspect
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
@@ -38,6 +38,15 @@ def attending_along(paths: tuple[Tensor, ...] | None, place: Tensor | None) -> I
         yield
     finally:
         _paths.reset(token)
+
+
+def recomputing_alike() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """For ``torch.utils.checkpoint`` (``context_fn``): what a layer's forward pass and its recomputation run in.
+
+    The backward pass comes after :func:`attending_along` was left, and on a GPU in a thread of its own.
+    """
+    paths, place = _paths.get() or (None, None)
+    return nullcontext(), attending_along(paths, place)
 
 
 def _attend(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather, gather_object
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfie.errors import DivergenceError
@@ -69,7 +70,8 @@ class Guard(TrainerCallback):
     ) -> None:
         """Raises DivergenceError in every process."""
         workspace = Path(str(args.output_dir))
-        finite = [parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None]
+        gradients = (parameter.grad for parameter in model.parameters() if parameter.grad is not None)
+        finite = [_own_part(gradient).isfinite().all() for gradient in gradients]
         loss, gradient = _anywhere([bool(self.broken), not torch.stack(finite).all()], args.device)
         if loss:
             raise diverged("the loss", state.global_step, workspace, sorted(set(gather_object(list(self.broken)))))
@@ -81,6 +83,11 @@ class Guard(TrainerCallback):
         if any(_anywhere([signals.requested()], args.device)):
             signals.request()
             control.should_save = control.should_training_stop = True
+
+
+def _own_part(gradient: Tensor) -> Tensor:
+    """What this process holds of it, where it lies spread over all."""
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
 
 def _anywhere(facts: list[bool], device: torch.device) -> list[bool]:

@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset, load_from_disk
 
 from selfie import errors
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.errors import EngineError, UserError
 from selfie.errors.disk_and_memory import explain
 from selfie.models.checkpoint import Checkpoint

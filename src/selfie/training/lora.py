@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import PreTrainedModel
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.errors import ConfigurationError
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import report_cast
+from selfie.training.sharding import loading_device
 
 logger = logging.getLogger(__name__)
 ENOUGH = 0.9
@@ -30,6 +31,20 @@ def adapters(parameters: TrainingParameters) -> LoraConfig | None:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
+
+
+def load_frozen(start: Checkpoint, parameters: TrainingParameters, mixed: bool) -> PreTrainedModel:
+    """The weights beside which adapters are trained, in bf16 or float32, or in 4 bits with products in these."""
+    dtype = torch.bfloat16 if mixed else torch.float32
+    if parameters.lora_base != "nf4":
+        return start.load_model(dtype, loading_device())
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return start.load_model(dtype, quantised=config)
 
 
 @contextmanager

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from datasets import Dataset
 
 from selfie.config.execution import ExecutionParameters
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.errors import ConfigurationError, EngineError, MemoryExhaustedError, UserError
 from selfie.execution.local_pool import threads_of_one
 from selfie.models.checkpoint import Checkpoint
@@ -32,6 +33,7 @@ from selfie.training.trainer_settings import pairs_a_process
 logger = logging.getLogger(__name__)
 LAUNCHER, PROGRAM = "accelerate.commands.launch", "selfie.training.launch"
 DATA_PARALLEL = Path(__file__).parents[1] / "conf/base/accelerate/ddp.yaml"
+SHARDS = DATA_PARALLEL.with_name("fsdp.yaml")
 KILLED = re.compile(r"^\s*exitcode\s*: -9\b", re.MULTILINE)  # in torchrun's table of the processes that failed
 SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -79,8 +81,8 @@ def training_processes(execution: ExecutionParameters) -> int:
     return execution.training_processes
 
 
-def check_processes(execution: ExecutionParameters, parameter: str, batch_size: int) -> None:
-    """Before any work; ``parameter`` is the name of the training's ``batch_size``.
+def check_processes(execution: ExecutionParameters, name: str, training: TrainingParameters) -> None:
+    """Before any work; ``name`` is the training's in the parameters.
 
     Raises:
         ConfigurationError: its training can't be started like this.
@@ -88,8 +90,11 @@ def check_processes(execution: ExecutionParameters, parameter: str, batch_size: 
     processes = training_processes(execution)
     if processes == 1 and execution.accelerate_config is None:
         return
-    pairs_a_process(batch_size, processes, parameter)
+    pairs_a_process(training.batch_size, processes, f"{name}.batch_size")
     file, config = _accelerate_config(execution)
+    if training.quantised and config.distributed_type.value == "FSDP":
+        problem = "it spreads weights and moments over processes, and bitsandbytes packs whole models"
+        raise ConfigurationError(str(file), problem, f"leave out {name}.optimizer and {name}.lora_base")
     if config.num_processes not in (-1, processes):  # -1: the file says none
         problem = f"it is for {config.num_processes} processes, and execution.training_processes is {processes}"
         raise ConfigurationError(str(file), problem, "let both say the same, or take num_processes out of the file")
@@ -119,10 +124,19 @@ def _accelerate_config(execution: ExecutionParameters) -> tuple[Path, Any]:
             str(file), problem, f"write it anew: accelerate config --config_file {file}"
         ) from error
     kind = config.distributed_type.value
-    if not kind.startswith("MULTI_") or kind == "MULTI_CPU":
-        problem = f"its distributed_type is {kind}, and every process of a training holds a whole model"
-        raise ConfigurationError(str(file), problem, "set it to MULTI_GPU, for processes on a CPU too")
+    if kind == "FSDP":
+        _check_shards(file, config.fsdp_config)
+    elif not kind.startswith("MULTI_") or kind == "MULTI_CPU":
+        problem = f"its distributed_type is {kind}, which the training does not know"
+        raise ConfigurationError(str(file), problem, "set it to MULTI_GPU, for processes on a CPU too, or to FSDP")
     return file, config
+
+
+def _check_shards(file: Path, settings: dict[str, Any]) -> None:
+    for name, value in yaml.safe_load(SHARDS.read_text())["fsdp_config"].items():
+        if settings.get(name) != value:
+            problem = f"its {name} is {settings.get(name)}, and the training is made for {value}"
+            raise ConfigurationError(str(file), problem, f"set it as {SHARDS} does")
 
 
 def _launch(execution: ExecutionParameters, processes: int, folder: Path) -> ChildProgram:

@@ -10,12 +10,13 @@ from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 from trl import DPOConfig
 
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.models.checkpoint import Checkpoint
 from selfie.models.precision import report_cast, store_linear_in_bf16, trains_mixed
 from selfie.runtime.memory import free_memory, reuse_memory
 from selfie.training.checkpointing import newest_checkpoint
-from selfie.training.lora import adapters, fitting, merged
+from selfie.training.lora import adapters, fitting, load_frozen, merged
+from selfie.training.sharding import ShardedTrainer, check_checkpoint, in_shards, loading_device, whole_weights
 from selfie.training.trainer import NoiseAwareTrainer
 from selfie.training.trainer_settings import on_one_device, trainer_settings
 
@@ -51,9 +52,11 @@ def train(
     reuse_memory()
     set_seed(seed % 2**32)  # adapters begin at random
     with fitting():
-        trainer = NoiseAwareTrainer(
+        trainer = (ShardedTrainer if in_shards() else NoiseAwareTrainer)(
             # bf16 weights would swallow steps this small: what is trained is fp32, all weights or the adapters.
-            model=start.load_model(torch.bfloat16 if config and mixed else torch.float32),
+            model=load_frozen(start, parameters, mixed)
+            if config
+            else start.load_model(torch.float32, loading_device()),
             reference=None if config else _load_reference(start, mixed),
             pairs=pairs,
             args=_config(parameters, beta, seed, workspace, mixed),
@@ -62,14 +65,17 @@ def train(
             processing_class=start.load_tokenizer(),
             peft_config=config,
         )
-    trainer.resume_from(newest_checkpoint(workspace))
+    checkpoint = newest_checkpoint(workspace)
+    check_checkpoint(checkpoint)
+    trainer.resume_from(checkpoint)
     folder = workspace / "policy"
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    weights = whole_weights(trainer.model)
     processes = PartialState()
     if processes.is_main_process:
-        trained.save_pretrained(workspace / "adapters" if config else folder)
+        trained.save_pretrained(workspace / "adapters" if config else folder, state_dict=weights)
     log = trainer.pair_log
-    del trainer, trained
+    del trainer, trained, weights
     free_memory()  # gradients and optimiser go before models are loaded again
     if processes.is_main_process:
         if config:
@@ -95,7 +101,14 @@ def _changes(start: Checkpoint, trained: Checkpoint) -> Iterator[tuple[torch.Ten
         yield weight.detach(), new.detach()
 
 
+def _load_policy(start: Checkpoint) -> PreTrainedModel:
+    """In float32, of all weights as of adapters: bf16 would swallow steps this small."""
+    return start.load_model(torch.float32, loading_device())
+
+
 def _load_reference(start: Checkpoint, mixed: bool) -> PreTrainedModel:
+    if in_shards():  # gathered in bf16 under mixed, all of it
+        return start.load_model(torch.bfloat16 if mixed else torch.float32, loading_device())
     reference = start.load_model(torch.float32)
     if mixed:
         store_linear_in_bf16(reference)
@@ -103,9 +116,12 @@ def _load_reference(start: Checkpoint, mixed: bool) -> PreTrainedModel:
 
 
 def _config(parameters: TrainingParameters, beta: float, seed: int, workspace: Path, mixed: bool) -> DPOConfig:
+    settings = trainer_settings(parameters, seed, workspace, mixed)
+    if parameters.optimizer != "adamw":
+        settings["optim"] = parameters.optimizer  # transformers knows bitsandbytes' by the same names
     return on_one_device(
         DPOConfig(
-            **trainer_settings(parameters, seed, workspace, mixed),
+            **settings,
             beta=beta,
             remove_unused_columns=False,
             save_strategy="steps",

@@ -16,7 +16,7 @@ What differs from ``trl.DPOTrainer`` 1.16:
 
 import logging
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
-from selfie.config.parameters import TrainingParameters
 from selfie.config.plug_ins import resolve
+from selfie.config.training import TrainingParameters
 from selfie.errors.disk_and_memory import is_out_of_memory
 from selfie.models.batching import token_batches
 from selfie.preference.losses import LOSSES, chosen_nll, dpo_margin
@@ -37,7 +37,7 @@ from selfie.preference.noise_detection import NoiseDetector
 from selfie.preference.token_log_probs import Head, extrapolated_token_log_probs, sum_by_sequence, token_log_probs
 from selfie.runtime.memory import free_memory
 from selfie.runtime.signals import finish_step_on_sigterm
-from selfie.scoring.attention import share_prompts
+from selfie.scoring.attention import recomputing_alike, share_prompts
 from selfie.scoring.log_probs import response_hidden, response_log_probs
 from selfie.scoring.packed_rows import Rows, lay_out, stack
 from selfie.training.checkpointing import Guard, NoLastCheckpoint, read_state, seal_checkpoint
@@ -99,12 +99,19 @@ class NoiseAwareTrainer(DPOTrainer):
     ):
         super().__init__(model, ref_model=reference, args=args, train_dataset=pairs, data_collator=collate, **kwargs)
         self.loss_is_scaled_for_ga = True  # _compute_loss divides by the optimiser step's pairs itself
+        trained: Any = self.model  # the same, or with adapters its wrapper
+        for weight in trained.parameters():
+            if weight.requires_grad:  # TRL casts adapters beside 4-bit weights to bf16, which would swallow small steps
+                weight.data = weight.data.float()
         self.policy = model  # adapters are put into it
+        if parameters.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": recomputing_alike})
         for module in (*model.modules(), *(reference.modules() if reference is not None else ())):
             if hasattr(module, "attention_dropout"):  # TRL turns off all other dropout
                 module.attention_dropout = 0.0
-        trained: Any = self.model  # the same, or with adapters its wrapper
         trained.forward = partial(response_log_probs, model)
+        if reference is not None:
+            reference.forward = partial(response_hidden, reference)
         self.parameters, self.extrapolation = parameters, extrapolation
         self.preference_loss = resolve(parameters.loss, LOSSES)
         longest = _longest(pairs)
@@ -173,7 +180,7 @@ class NoiseAwareTrainer(DPOTrainer):
         """
         sizes = [self._size(pair) for pair in inputs["pairs"]]
         while True:
-            batches = list(token_batches(sizes, self.batch_tokens))
+            batches = self._micro_batches(sizes)
             try:
                 return self._accumulate(batches, model, inputs, num_items_in_batch)
             except (RuntimeError, MemoryError) as error:
@@ -199,11 +206,17 @@ class NoiseAwareTrainer(DPOTrainer):
         total = torch.zeros((), device=counts.device)
         for number, batch in enumerate(batches, start=1):
             micro_batch = {"pairs": [pairs[i] for i in batch], "counts": counts[batch]}
-            with nullcontext() if number == len(batches) else self.accelerator.no_sync(model):
+            with nullcontext() if number == len(batches) else self._without_sync(model):
                 total += super().training_step(model, micro_batch, num_items_in_batch)
         order = torch.tensor([i for batch in batches for i in batch], device=counts.device)
         self._record(pairs, counts, torch.cat(self.outcomes)[order.argsort()])
         return total
+
+    def _micro_batches(self, sizes: list[int]) -> list[list[int]]:
+        return list(token_batches(sizes, self.batch_tokens))
+
+    def _without_sync(self, model: Any) -> AbstractContextManager:
+        return self.accelerator.no_sync(model)
 
     def _size(self, pair: Pair) -> int:
         rows = lay_out([pair.prompt_ids] * 2, pair.responses, self.sharing)
@@ -219,7 +232,8 @@ class NoiseAwareTrainer(DPOTrainer):
         prompts = [pair.prompt_ids for pair in pairs for _ in pair.responses]
         responses = [response for pair in pairs for response in pair.responses]
         rows = stack(lay_out(prompts, responses, self.sharing), self.sharing, device)
-        log_probs, hidden = model(rows)
+        with self.accelerator.autocast():
+            log_probs, hidden = model(rows)
         reference, extrapolated = self._reference_log_probs(hidden.detach(), rows)
         margin = self._margin(log_probs, reference)
         # NaN before the detector looks.
@@ -253,20 +267,24 @@ class NoiseAwareTrainer(DPOTrainer):
         The reference is computed beside the policy, on the same micro-batch in the same arithmetic: as long as their
         weights are equal, so are their log-probs, to the bit.
         """
-        reference, without_adapters = self.ref_model, nullcontext()
-        if reference is None:
-            reference, without_adapters = self.policy, self.accelerator.unwrap_model(self.model).disable_adapter()
+        reference = self.ref_model or self.policy
         with self.accelerator.autocast():
-            with without_adapters:
-                hidden = response_hidden(reference, rows)
+            if self.ref_model is not None:
+                hidden = self.ref_model(rows)
+            else:
+                with self.accelerator.unwrap_model(self.model).disable_adapter():
+                    hidden = response_hidden(self.policy, rows)
             if not self._detector_looks() or self.extrapolation == 0:
-                values = token_log_probs(hidden, rows.tokens, Head.of(reference))
+                values = token_log_probs(hidden, rows.tokens, self._head(reference))
                 return sum_by_sequence(values, rows.response, rows.responses), None
             extrapolated, values = extrapolated_token_log_probs(
-                policy_hidden, Head.of(self.policy), hidden, Head.of(reference), rows.tokens, self.extrapolation
+                policy_hidden, self._head(self.policy), hidden, self._head(reference), rows.tokens, self.extrapolation
             )
         sums = (sum_by_sequence(part, rows.response, rows.responses) for part in (values, extrapolated))
         return next(sums), next(sums)
+
+    def _head(self, model: PreTrainedModel) -> Head:
+        return Head.of(model)
 
     def _detector_looks(self) -> bool:
         """Its window fills in the second half of the warm-up: at first margins are zero and say nothing of labels."""

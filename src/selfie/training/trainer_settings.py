@@ -1,5 +1,6 @@
 """What every training tells its TRL trainer, whatever the loss."""
 
+import importlib.util
 import math
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,7 +8,7 @@ from typing import Any, TypeVar
 from accelerate import PartialState
 from transformers import TrainingArguments
 
-from selfie.config.parameters import OptimizerParameters
+from selfie.config.training import OptimizerParameters, TrainingParameters
 from selfie.errors import ConfigurationError
 from selfie.models.checkpoint import compute_device
 
@@ -22,6 +23,23 @@ def on_one_device(arguments: Arguments) -> Arguments:
     """
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def check_libraries(parameters: TrainingParameters, name: str) -> None:
+    """Before any work; ``name`` is the training's in the parameters.
+
+    Raises:
+        ConfigurationError: it wants bitsandbytes, which is not there, or a GPU.
+    """
+    if not parameters.quantised:
+        return
+    which = "lora_base" if parameters.lora_base == "nf4" else "optimizer"
+    if importlib.util.find_spec("bitsandbytes") is None:
+        problem = f"{getattr(parameters, which)} is bitsandbytes' work, which is not installed"
+        raise ConfigurationError(f"{name}.{which}", problem, "pip install 'selfie[quantised]', or leave it out")
+    if parameters.optimizer.startswith("paged") and compute_device().type != "cuda":
+        problem = "a paged optimizer moves memory between a GPU and the CPU, and there is no GPU"
+        raise ConfigurationError(f"{name}.optimizer", problem, "set it to adamw_8bit")
 
 
 def pairs_a_process(batch_size: int, processes: int, parameter: str = "training.batch_size") -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from selfie.config.execution import DEFAULT_EXECUTION, ExecutionParameters
-from selfie.config.parameters import TrainingParameters
+from selfie.config.training import TrainingParameters
 from selfie.models.checkpoint import Checkpoint
 from selfie.runtime.random_seeds import derive_seed
 from selfie.training.pairs import add_human_pairs
