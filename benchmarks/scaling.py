@@ -41,12 +41,17 @@ class Planner:
         """And how its training fits: None where it does not."""
         made = self._plan(self.parameters, model, devices, prompts)
         way = _way(made)
-        if way is not None and way.name.startswith("LoRA"):
-            adapted = {
-                name: getattr(self.parameters, name).model_copy(update={"lora_rank": LORA_RANK})
-                for name in ("seeding", "training")
+        if way is not None:
+            trained = {
+                "lora_rank": LORA_RANK if "LoRA" in way.name else 0,
+                "lora_base": "nf4" if "4-bit" in way.name else "bfloat16",
+                "optimizer": "adamw_8bit" if "8-bit" in way.name else "adamw",
+                "gradient_checkpointing": "checkpointing" in way.name,
             }
-            made = self._plan(self.parameters.model_copy(update=adapted), model, devices, prompts)
+            changed = {
+                name: getattr(self.parameters, name).model_copy(update=trained) for name in ("seeding", "training")
+            }
+            made = self._plan(self.parameters.model_copy(update=changed), model, devices, prompts)
         return made, way
 
     def _plan(self, parameters: Parameters, model: str, devices: int, prompts: int) -> Plan:
@@ -81,7 +86,8 @@ def time_rows(planner: Planner) -> Iterator[list[str]]:
             for prompts in PROMPTS:
                 plan, way = planner.plan(model, devices, prompts)
                 stage, bound = plan.bottleneck()
-                cells.append(f"{duration(plan.seconds)}: {stage}, {bound}" if way else "–")
+                fits = way is not None and not any(problem.endswith("it does not fit") for problem in plan.problems)
+                cells.append(f"{duration(plan.seconds)}: {stage}, {bound}" if fits else "–")
             yield [model, f"{devices}", *cells]
 
 

@@ -61,6 +61,7 @@ LAYERS = {
         "export/test_hub.py::test_a_run_that_the_hub_leaves_keeps_the_export_and_the_next_one_uploads_it",
         "generation/test_vllm_killed.py",
         "judges/test_vllm_serve.py",
+        "runtime/test_a_million_prompts.py",
         "runtime/test_memory.py::test_the_benchmark_of_growth",
         "test_bad_inputs.py::test_every_bad_input_stops_a_whole_run",
         "test_bucket.py::test_a_run_in_a_bucket_survives_and_equals_a_local_one",

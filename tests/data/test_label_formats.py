@@ -27,7 +27,7 @@ def dataset(folder: Path, rows: Rows, format: str | None = None, **columns: str)
 def problem(folder: Path, rows: Rows, format: str, **columns: str) -> str:
     """What is said of the only row."""
     found, (only,) = dataset(folder, rows, format, **columns).inspect()
-    assert found == []
+    assert list(found) == []
     assert only.remedy
     return only.problem
 
@@ -178,7 +178,7 @@ def test_rows_of_something_else_are_named_not_crashed_on(tmp_path: Path, format:
         found, problems = dataset(tmp_path, [row], format).inspect()
     except Exception as error:
         assert "none of the 1 rows holds a preference" in str(error)
-    assert found == []
+    assert list(found) == []
     assert all(problem.problem and problem.remedy for problem in problems)
 
 

@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from selfie.config.parameters import Parameters
 from selfie.data.file_readers import Problem, Row
+from selfie.data.stored_rows import StoredRows, without
 from selfie.errors import DataError
 from selfie.models.chat_template import render
 
@@ -40,7 +41,7 @@ PAIRS = ("seed_preferences", "heldout_preferences")
 SIMILAR = 0.8  # Jaccard; the usual threshold for near-duplicates (Lee et al. 2022, arXiv 2107.06499)
 COMPARED_CHARACTERS = 2000
 NGRAM = 3
-BLOCK = 256  # rows of a block of the similarity matrix: its memory
+BLOCK, PART = 256, 8192  # rows of a block of the similarity matrix, and its columns: its memory
 BUCKETS = 2**20
 COLLISIONS = 0.05  # what two n-grams in one bucket can take from a similarity
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -58,7 +59,7 @@ class Records(Protocol):
         """What messages call it."""
         ...
 
-    def inspect(self) -> tuple[list[Row], list[Problem]]:
+    def inspect(self) -> tuple[StoredRows, list[Problem]]:
         """The rows that can be used alone, and what is wrong with others or between rows."""
         ...
 
@@ -82,7 +83,7 @@ class SetAside(NamedTuple):
 
 def screen(
     datasets: Mapping[str, Records], parameters: Parameters, tokenizer: PreTrainedTokenizerBase | None
-) -> tuple[dict[str, list[Row]], list[SetAside]]:
+) -> tuple[dict[str, StoredRows], list[SetAside]]:
     """Checks rows alone and between data sets, and tells the datasets which ones to leave out.
 
     Args:
@@ -101,20 +102,11 @@ def screen(
     for name, dataset in datasets.items():
         rows[name], problems[name] = dataset.inspect()
         rows[name] = _without(rows[name], problems[name])
-    ngrams = {name: _ngrams(map(_text, kept)) for name, kept in rows.items() if kept} if len(rows) > 1 else {}
-    for kept, other in COMPARED:
-        if kept in ngrams and other in ngrams:
-            # A row that already goes repeats nothing, and goes for one reason.
-            ours, theirs = (_staying(rows[name], problems[name]) for name in (kept, other))
-            if kept == "seed_preferences":
-                ours = ours[: parameters.seed_pairs]  # the others are never trained on
-            problems[other] += _leaks(
-                kept,
-                [rows[kept][number] for number in ours],
-                ngrams[kept][ours],
-                [rows[other][number] for number in theirs],
-                ngrams[other][theirs],
-            )
+    for other in dict.fromkeys(other for _, other in COMPARED):
+        against = [name for name, compared in COMPARED if compared == other and rows.get(name)]
+        if rows.get(other) and against:
+            kept = [_Kept.of(name, rows[name], problems[name], parameters) for name in against]
+            problems[other] += _leaks(kept, rows[other])
     set_aside = []
     for name, dataset in datasets.items():
         rows[name] = _without(rows[name], problems[name])
@@ -129,13 +121,8 @@ def screen(
     return rows, set_aside
 
 
-def _staying(rows: list[Row], problems: Iterable[Problem]) -> list[int]:
-    gone = {problem.row for problem in problems}
-    return [number for number, row in enumerate(rows) if row["row"] not in gone]
-
-
-def _without(rows: list[Row], problems: Iterable[Problem]) -> list[Row]:
-    return [rows[number] for number in _staying(rows, problems)]
+def _without(rows: StoredRows, problems: Iterable[Problem]) -> StoredRows:
+    return without(rows, {problem.row for problem in problems})
 
 
 def _check_share(dataset: Records, kept: int, problems: list[Problem], limit: float) -> None:
@@ -149,21 +136,48 @@ def _check_share(dataset: Records, kept: int, problems: list[Problem], limit: fl
         raise DataError(dataset.source, "no row is left", "bring more rows")
 
 
-def _leaks(name: str, kept: list[Row], ours: Any, others: list[Row], theirs: Any) -> Iterator[Problem]:
-    """Rows of ``others`` whose n-grams nearly repeat those of a row of ``kept``, the data set ``name``."""
-    sizes, columns = np.asarray(theirs.sum(axis=1)).ravel(), theirs.T.tocsr()
+class _Kept(NamedTuple):
+    """A data set that keeps its rows, with their n-grams."""
+
+    name: str
+    rows: StoredRows
+    ngrams: Any
+
+    @classmethod
+    def of(cls, name: str, rows: StoredRows, problems: list[Problem], parameters: Parameters) -> "_Kept":
+        rows = _without(rows, problems)  # a row that already goes is repeated by nothing
+        if name == "seed_preferences":
+            rows = rows[: parameters.seed_pairs]  # the others are never trained on
+        return cls(name, rows, _ngrams(map(_text, rows)))
+
+
+def _leaks(kept: list[_Kept], others: StoredRows) -> Iterator[Problem]:
+    """Rows of ``others`` whose n-grams nearly repeat those of a row that is kept; the first such data set is named."""
+    for first in range(0, len(others), PART):
+        part = others[first : first + PART]
+        ngrams = _ngrams(map(_text, part))
+        found: dict[int, str] = {}
+        for dataset in kept:
+            for other, mine in _near(dataset, part, ngrams).items():
+                found.setdefault(other, f"row {dataset.rows[mine]['row']} of {dataset.name}")
+        for other in sorted(found):
+            problem = f"its prompt nearly repeats {found[other]}"
+            yield Problem(part[other]["row"], problem, "remove it from one")
+
+
+def _near(kept: _Kept, others: StoredRows, ngrams: Any) -> dict[int, int]:
+    """Places in ``others`` that nearly repeat a row that is kept, with the first such one's place."""
+    sizes, columns = np.asarray(ngrams.sum(axis=1)).ravel(), ngrams.T.tocsr()
     found: dict[int, int] = {}
-    for first in range(0, len(kept), BLOCK):
-        block = ours[first : first + BLOCK]
+    for first in range(0, len(kept.rows), BLOCK):
+        block = kept.ngrams[first : first + BLOCK]
         shared = (block @ columns).tocoo()
         union = np.asarray(block.sum(axis=1)).ravel()[shared.row] + sizes[shared.col] - shared.data
         near = shared.data >= (SIMILAR - COLLISIONS) * union
-        for mine, other in zip(shared.row[near] + first, shared.col[near], strict=True):
-            if int(other) not in found and _similarity(kept[mine], others[other]) >= SIMILAR:
-                found[int(other)] = int(mine)
-    for other in sorted(found):
-        row = kept[found[other]]["row"]
-        yield Problem(others[other]["row"], f"its prompt nearly repeats row {row} of {name}", "remove it from one")
+        for mine, other in zip(shared.row[near].tolist(), shared.col[near].tolist(), strict=True):
+            if other not in found and _similarity(kept.rows[first + mine], others[other]) >= SIMILAR:
+                found[other] = first + mine
+    return found
 
 
 def _similarity(first: Row, second: Row) -> float:

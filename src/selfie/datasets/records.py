@@ -8,17 +8,20 @@ import json
 import logging
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-from datasets import Dataset, concatenate_datasets, load_dataset
+import numpy as np
+from datasets import Dataset, load_dataset
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
 
 from selfie.data.file_readers import Problem, Row, read_file
 from selfie.data.label_formats import FORMATS
+from selfie.data.stored_rows import StoredRows, opposites, repeats, without
 from selfie.errors import DataError
 from selfie.errors.redaction import redact
 from selfie.runtime.random_seeds import derive_seed
@@ -28,7 +31,6 @@ from selfie.storage.provenance import short_hash
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 SHOWN_ERRORS = 5
-CONVERTED_ROWS = 1000
 ROLES = ("system", "user", "assistant")
 LONGEST_TEXT = 1_000_000  # characters; no model's context holds a quarter of it
 # The control characters of Unicode, but for those that are white space: no text needs them, terminals obey them.
@@ -98,22 +100,36 @@ class RecordDataset(AbstractDataset[None, Dataset]):
             raise self.refusal(fatal)
         if problems:
             logger.warning("%s: %d rows come more than once and count once", self.source, len(problems))
-        left_out = self._set_aside | {problem.row for problem in problems}
-        rows = [row for row in rows if row["row"] not in left_out]
+        rows = without(rows, self._set_aside | {problem.row for problem in problems})
         if not rows:
             raise DataError(self.source, "no row is left", "mend the rows that are set aside, or bring more")
-        # A few at a time: datasets copies what it converts, several times over.
-        parts = (rows[first : first + CONVERTED_ROWS] for first in range(0, len(rows), CONVERTED_ROWS))
-        return concatenate_datasets(list(map(Dataset.from_list, parts)))
+        return rows.as_dataset()
 
-    def inspect(self) -> tuple[list[Row], list[Problem]]:
+    def inspect(self) -> tuple[StoredRows, list[Problem]]:
         """All rows that can be used alone, in the project's form, and what is wrong with the others or between rows.
 
         Raises:
             DataError: the file as a whole can't be used.
         """
-        rows, problems = [], []
-        undecided = 0
+        problems: list[Problem] = []
+        found: Counter[str] = Counter()
+        rows = StoredRows.of(self._usable(problems, found))
+        undecided = found["undecided"]
+        if undecided:
+            logger.info("%s: %d rows hold no preference (a tie, or no answer) and are left out", self.source, undecided)
+        if not found["usable"] and not problems:
+            problem = f"none of the {undecided} rows holds a preference" if undecided else "there are no rows"
+            raise DataError(self.source, problem, "add at least one, or name another file in the catalog")
+        if self._share is not None:
+            rows = rows.only(np.argsort([_rank(row["prompt_id"]) for row in rows], kind="stable"))
+            # A row that can't be used has no prompt; each counts in one share.
+            problems = [problem for problem in problems if self._is_in_share(str(problem.row))]
+        if not rows and not problems:
+            raise DataError(self.source, "no row is left", "widen `share` or `max_characters` in the catalog")
+        return rows, problems + self.check_together(rows)
+
+    def _usable(self, problems: list[Problem], found: Counter[str]) -> Iterator[Row]:
+        """The rows to keep; what is wrong with others goes to ``problems``, how many there are to ``found``."""
         for number, row in self._read():
             if isinstance(row, Problem):
                 problems.append(row)
@@ -121,30 +137,16 @@ class RecordDataset(AbstractDataset[None, Dataset]):
             try:
                 own = self.convert(row)
                 if own is None:
-                    undecided += 1
+                    found["undecided"] += 1
                     continue
-                rows.append({**self.check(own), "row": number})
+                checked = {**self.check(own), "row": number}
             except ValueError as error:
                 problems.append(Problem(number, *error.args))
-        if undecided:
-            logger.info("%s: %d rows hold no preference (a tie, or no answer) and are left out", self.source, undecided)
-        if not rows and not problems:
-            problem = f"none of the {undecided} rows holds a preference" if undecided else "there are no rows"
-            raise DataError(self.source, problem, "add at least one, or name another file in the catalog")
-        rows = self._select(rows)
-        if self._share is not None:  # a row that can't be used has no prompt; each counts in one share
-            problems = [problem for problem in problems if self._is_in_share(str(problem.row))]
-        if not rows and not problems:
-            raise DataError(self.source, "no row is left", "widen `share` or `max_characters` in the catalog")
-        return rows, problems + self.check_together(rows)
-
-    def _select(self, rows: list[Row]) -> list[Row]:
-        if self._max_characters is not None:
-            rows = [row for row in rows if self._longest(row) <= self._max_characters]
-        if self._share is not None:
-            rows = [row for row in rows if self._is_in_share(row["prompt_id"])]
-            rows.sort(key=lambda row: _rank(row["prompt_id"]))
-        return rows
+                continue
+            found["usable"] += 1
+            short = self._max_characters is None or self._longest(checked) <= self._max_characters
+            if short and (self._share is None or self._is_in_share(checked["prompt_id"])):
+                yield checked
 
     def _is_in_share(self, name: str) -> bool:
         first, end = self._share or (0.0, 1.0)
@@ -179,7 +181,7 @@ class RecordDataset(AbstractDataset[None, Dataset]):
         _check_turns(messages, "prompt")
         return {"prompt_id": f"{derive_seed(json.dumps(messages)):016x}", "messages": messages}
 
-    def check_together(self, rows: list[Row]) -> list[Problem]:
+    def check_together(self, rows: StoredRows) -> list[Problem]:
         """What only shows between rows."""
         return []
 
@@ -233,7 +235,7 @@ class PromptDataset(RecordDataset):
 
     fields = ("prompt",)
 
-    def check_together(self, rows: list[Row]) -> list[Problem]:
+    def check_together(self, rows: StoredRows) -> list[Problem]:
         return _repeats(rows, ("prompt_id",))
 
 
@@ -259,7 +261,7 @@ class PairDataset(RecordDataset):
                 raise ValueError(f"`{name}` is {reason!r:.80}", "write stop or length, or leave it out")
         return {**prompt, **texts, **reasons}
 
-    def check_together(self, rows: list[Row]) -> list[Problem]:
+    def check_together(self, rows: StoredRows) -> list[Problem]:
         return _repeats(rows, ("prompt_id", *self.responses))
 
 
@@ -293,26 +295,19 @@ class PreferenceDataset(PairDataset):
         described = super()._describe()
         return described if self._format is None else {**described, "format": self._format, "columns": self._named}
 
-    def check_together(self, rows: list[Row]) -> list[Problem]:
-        preferred: dict[tuple, int] = {}
-        for row in rows:
-            preferred.setdefault((row["prompt_id"], row["chosen"], row["rejected"]), row["row"])
+    def check_together(self, rows: StoredRows) -> list[Problem]:
         problems = []
-        for row in rows:
-            opposite = preferred.get((row["prompt_id"], row["rejected"], row["chosen"]))
-            if opposite is not None:
-                problem = f"it contradicts row {opposite}: the same responses, preferred the other way round"
-                problems.append(Problem(row["row"], problem, "keep one of the two rows, or neither"))
+        for place, other in opposites(rows, ("prompt_id", "chosen", "rejected"), ("prompt_id", "rejected", "chosen")):
+            problem = f"it contradicts row {rows[other]['row']}: the same responses, preferred the other way round"
+            problems.append(Problem(rows[place]["row"], problem, "keep one of the two rows, or neither"))
         return problems + super().check_together(rows)
 
 
-def _repeats(rows: list[Row], names: tuple[str, ...]) -> list[Problem]:
-    first: dict[tuple, int] = {}
+def _repeats(rows: StoredRows, names: tuple[str, ...]) -> list[Problem]:
     problems = []
-    for row in rows:
-        before = first.setdefault(tuple(row[name] for name in names), row["row"])
-        if before != row["row"]:
-            problems.append(Problem(row["row"], f"it repeats row {before}", "it counts once: remove it", fatal=False))
+    for place, first in repeats(rows, names):
+        problem = f"it repeats row {rows[first]['row']}"
+        problems.append(Problem(rows[place]["row"], problem, "it counts once: remove it", fatal=False))
     return problems
 
 

@@ -208,7 +208,7 @@ def _remedy(work: Work, ways: list[Strategy], shape: ModelShape, hardware: Hardw
     """The first way that fits, and the same training on more devices."""
     would = [way.name for way in ways if way.memory.fits(hardware)][:1]
     shards = fewest_shards(work, shape, hardware) or 1
-    if shards > 1 and not any(name.startswith("all weights") for name in would):
+    if shards > 1 and not any("FSDP" in name for name in would):
         would.append(f"as configured, FSDP over {shards} devices and checkpointing")
     if not would:
         return "Nothing would, as the longest pair alone takes more: lower max_new_tokens"

@@ -36,7 +36,8 @@ def check_libraries(parameters: TrainingParameters, name: str) -> None:
     which = "lora_base" if parameters.lora_base == "nf4" else "optimizer"
     if importlib.util.find_spec("bitsandbytes") is None:
         problem = f"{getattr(parameters, which)} is bitsandbytes' work, which is not installed"
-        raise ConfigurationError(f"{name}.{which}", problem, "pip install 'selfie[quantised]', or leave it out")
+        remedy = "make quantised (or pip install 'selfie[quantised]'), or leave it out"
+        raise ConfigurationError(f"{name}.{which}", problem, remedy)
     if parameters.optimizer.startswith("paged") and compute_device().type != "cuda":
         problem = "a paged optimizer moves memory between a GPU and the CPU, and there is no GPU"
         raise ConfigurationError(f"{name}.optimizer", problem, "set it to adamw_8bit")
