@@ -43,7 +43,9 @@ LAYERS = {
         "tracking/test_journal.py",
         "training/test_checkpointing.py",
         "training/test_launch.py",
+        "training/test_memory_savers.py",
         "training/test_processes.py",
+        "training/test_sharding.py",
         "training/test_training_faults.py",
     ),
     "nightly": (
@@ -72,6 +74,7 @@ LAYERS = {
         "training/test_launch.py::test_a_killed_process_is_told_from_a_failing_one",
         "training/test_launch.py::test_a_run_in_two_processes_makes_the_same_policies",
         "training/test_launch.py::test_four_processes_are_ended_and_fewer_go_on",
+        "training/test_sharding.py::test_killed_with_four_it_goes_on_with_two",
     ),
 }
 

@@ -1,16 +1,20 @@
 """What this project does, stage by stage, as its pipelines call it."""
 
+import json
 import tempfile
 from pathlib import Path
 
 from datasets import Dataset
 
 from benchmarks.speed.workload import SAMPLES, Loaded, Measurement, Setting, Workload, requests_of, stopwatch
+from selfie.config.execution import ExecutionParameters
 from selfie.config.training import TrainingParameters
 from selfie.generation.engine import Request
 from selfie.generation.engine_choice import open_engine
+from selfie.generation.sampling import sample_responses
 from selfie.models.checkpoint import Checkpoint
 from selfie.scoring.log_probs import score
+from selfie.storage.shards import Shards
 from selfie.training.train import train
 
 BETA, BATCH_SIZE, MAX_LENGTH, MANY_TOKENS = 0.1, 8, 4096, 10**7
@@ -89,6 +93,44 @@ def parameters(setting: Setting) -> TrainingParameters:
         detector_window=32,
         detector_warmup=0.0,
     )
+
+
+def generation_by(setting: Setting, workers: int) -> Measurement:
+    """Sampling by so many local workers of one thread each, with all that starts and loads."""
+    lines = Path(setting.prompts_file).read_text().splitlines()[: setting.prompts]
+    rows = [{"prompt_id": str(number), **json.loads(line)} for number, line in enumerate(lines)]
+    with tempfile.TemporaryDirectory() as folder, stopwatch() as measured:
+        responses = sample_responses(
+            setting.checkpoint,
+            Dataset.from_list([{key: row[key] for key in ("prompt_id", "messages")} for row in rows]),
+            SAMPLES,
+            setting.sampling,
+            engine="transformers",
+            batch_tokens=setting.batch_tokens,
+            max_length=MAX_LENGTH,
+            purpose="bench",
+            seed=0,
+            shards=_shards(folder, workers),
+            arithmetic=setting.sampling_in,
+        )
+        tokens = sum(map(len, responses["response_ids"]))
+    return measured(tokens)
+
+
+def judging_by(setting: Setting, workers: int) -> Measurement:
+    """Log-probs of all responses under two models by so many local workers, with all that starts and loads."""
+    workload = Workload.load(setting)
+    texts = (workload.prompts, workload.responses, setting.batch_tokens)
+    with tempfile.TemporaryDirectory() as folder, stopwatch() as measured:
+        for name in ("policy", "initial"):
+            shards = _shards(folder, workers).within(name)
+            score(setting.checkpoint, *texts, name, shards, arithmetic=setting.scoring_in)
+    return measured(workload.tokens)
+
+
+def _shards(folder: str, workers: int) -> Shards:
+    """Eight responses each, so that two workers end at about the same time."""
+    return Shards(Path(folder), 2 * SAMPLES, ExecutionParameters(workers=workers))
 
 
 def iteration(setting: Setting, engine: str) -> Measurement:

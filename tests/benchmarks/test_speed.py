@@ -75,6 +75,16 @@ def test_the_fastest_batch_counts_and_medians_are_compared():
     assert bench.fastest(runs, "judging/padded") == 4
 
 
+def test_the_plans_largest_errors_count(tmp_path: Path):
+    runs = {
+        "a": {"plan_time_error": 1.2, "plan_memory_error": 0.3},
+        "b": {"plan_time_error": 1.4, "plan_memory_error": 0},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(runs))
+    assert results.plan_errors(tmp_path / "plan.json") == {"plan_time_error": 1.4, "plan_memory_error": 0.3}
+    assert results.plan_errors(tmp_path / "none.json") == dict.fromkeys(results.PLAN)
+
+
 KEYS = [
     "generation_vs_hf",
     "generation_vs_vllm",
@@ -87,6 +97,10 @@ KEYS = [
     "iteration_vs_stock",
     "iteration_vs_stock_hf",
     "peak_memory_vs_trl",
+    "generation_2_workers_vs_1",
+    "judging_2_workers_vs_1",
+    "plan_time_error",
+    "plan_memory_error",
 ]
 
 
@@ -99,17 +113,18 @@ def test_every_part_runs_and_is_written(setting: Setting, tmp_path: Path, monkey
         monkeypatch.setenv(name, "1" if name == "TQDM_DISABLE" else "error")
     options = ["--model", setting.model, "--prompts-file", setting.prompts_file, "--results", str(tmp_path)]
     options += ["--prompts", "4", "--max-new-tokens", "6", "--batch-tokens", "512", "--rounds", "1"]
-    for part in ("limit,judging", "generation,training,iteration"):
+    for part in ("limit,judging", "generation,training,iteration,workers"):
         outcome = CliRunner().invoke(bench.main, [*options, "--only", part], catch_exceptions=False)
         assert outcome.exit_code == 0
     (file,) = tmp_path.glob("*.json")
     written = json.loads(file.read_text())
     assert [key for key in written if key in KEYS] == KEYS
     without_vllm = {"generation_vs_vllm", "iteration_vs_stock"}
-    assert {key for key in KEYS if written[key] is None} == without_vllm
+    assert {key for key in KEYS if written[key] is None} == without_vllm | set(results.PLAN)
+    assert all("make bench-plan" in written["missing"][key] for key in results.PLAN)
     assert all("vLLM is not installed" in written["missing"][key] for key in without_vllm)
     assert all(written[key] >= 0 for key in ("judging_mfu", "training_mfu"))  # of so small a model rounded to nothing
-    assert all(written[key] > 0 for key in set(KEYS) - without_vllm - {"judging_mfu", "training_mfu"})
+    assert all(written[key] > 0 for key in set(KEYS) - without_vllm - {"judging_mfu", "training_mfu", *results.PLAN})
     page = file.with_suffix(".md").read_text()
     assert all(f"| {key} |" in page for key in KEYS)
 
