@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.training_memory MODEL`` trains on random pairs of the same lengths, each way in programs of its
 own, writes ``docs/results/training_memory.json`` and prints a table. ``MODEL`` is a folder, such as
-``data/06_models/smollm2-135m-instruct`` after ``make demo``. On a GPU the figure is the CUDA allocator's peak, else the
-largest resident set of a process, which counts the weights' mapped files.
+``data/06_models/smollm2-135m-instruct`` after ``make demo``. On a GPU the figure of one process is the CUDA allocator's
+peak, else the largest resident set of a process, which counts the weights' mapped files.
 """
 
 import json

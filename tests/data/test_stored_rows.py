@@ -32,6 +32,8 @@ def test_more_rows_than_are_written_at_once():
     rows = numbered([{"a": n, "b": str(n)} for n in range(2 * AT_ONCE + 1)])
     stored = StoredRows.of(rows)
     assert list(stored) == rows
+    assert StoredRows.of(rows).as_dataset()._fingerprint == stored.as_dataset()._fingerprint  # MLflow's digest
+    assert StoredRows.of(rows[1:]).as_dataset()._fingerprint != stored.as_dataset()._fingerprint
     assert stored.as_dataset() is stored.only(np.arange(len(rows))).as_dataset()
 
 

@@ -46,11 +46,18 @@ def watched(monkeypatch) -> list[NoiseAwareTrainer]:
     return made
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed"])
 @pytest.mark.parametrize("parameters", [PARAMETERS, LORA], ids=["all weights", "adapters"])
-def test_computing_layers_again_changes_nothing(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, parameters):
+def test_computing_layers_again_changes_nothing(
+    tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, parameters, precision
+):
     """To the byte, with several responses after one prompt in a row: the recomputation attends along the same paths."""
-    plain = run(tiny_checkpoint, pairs, tmp_path / "plain", parameters)
-    assert run(tiny_checkpoint, pairs, tmp_path / "again", changed(parameters, **CHECKPOINTED)) == plain
+
+    def trained(folder: str, parameters: TrainingParameters) -> tuple[bytes, list]:
+        policy, log = train(tiny_checkpoint, pairs, parameters, BETA, 1, 5, tmp_path / folder, precision)
+        return (Path(policy.source) / "model.safetensors").read_bytes(), log
+
+    assert trained("again", changed(parameters, **CHECKPOINTED)) == trained("plain", parameters)
 
 
 def test_layers_keep_less_for_the_backward_pass(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, monkeypatch):
@@ -107,6 +114,8 @@ def test_weights_of_4_bits(tiny_checkpoint: Checkpoint, pairs, tmp_path: Path, w
     assert len(packed) == 7 * watched[0].policy.config.num_hidden_layers
     assert {weight.dtype for weight in watched[0].model.parameters() if weight.requires_grad} == {torch.float32}
     assert [row["margin"] for row in log if row["step"] == 0] == [0] * LORA.batch_size
+    killed_at(3, tiny_checkpoint, pairs, tmp_path / "killed", changed(LORA, **QLORA))
+    assert run(tiny_checkpoint, pairs, tmp_path / "killed", changed(LORA, **QLORA))[1] == log
     before, after = (load_file(Path(one.source) / "model.safetensors") for one in (tiny_checkpoint, policy))
     for name, weight in before.items():
         change = after[name] - weight

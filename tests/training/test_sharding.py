@@ -1,18 +1,26 @@
 """A training in shards (FSDP2), over gloo: the policy of one process, and what a process holds of it."""
 
+import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from test_launch import PARAMETERS, STEPS, assert_same, ended, marks, run, stopped_at  # noqa: F401
+from test_processes import launch, process_group
+from test_trainer import config, make_pairs
+from torch.distributed.tensor import DTensor
 
 from selfie.config.execution import ExecutionParameters
 from selfie.errors import ConfigurationError
 from selfie.models.checkpoint import Checkpoint
+from selfie.preference.losses import LOSSES
 from selfie.training.processes import SHARDS, check_processes
-from selfie.training.sharding import WEIGHTS, as_many
+from selfie.training.sharding import WEIGHTS, ShardedTrainer, as_many
 
 IN_SHARDS = {"accelerate_config": str(SHARDS)}
 
@@ -39,11 +47,44 @@ def test_killed_with_four_it_goes_on_with_two(tiny_checkpoint: Checkpoint, tmp_p
     assert_same(trained, run(tiny_checkpoint, tmp_path / "uninterrupted", processes=2, execution=IN_SHARDS))
 
 
-def test_margins_begin_at_zero_in_bf16(tiny_checkpoint: Checkpoint, tmp_path: Path):
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 4}], ids=str)
+def test_margins_begin_at_zero_in_bf16(tiny_checkpoint: Checkpoint, tmp_path: Path, changes):
     """Policy and reference are gathered alike."""
-    _, log = run(tiny_checkpoint, tmp_path / "two", processes=2, execution=IN_SHARDS, precision="mixed")
+    _, log = run(tiny_checkpoint, tmp_path / "two", processes=2, execution=IN_SHARDS, precision="mixed", **changes)
     assert {entry["margin"] for entry in log if entry["step"] == 0} == {0.0}
     assert len({entry["margin"] for entry in log}) > 1
+
+
+def leave_parts(rank: int, processes: int, folder: Path, checkpoint: Checkpoint) -> None:
+    """After a step, as accelerate's launcher would start it: what of each layer's weights this process holds."""
+    settings = yaml.safe_load(SHARDS.read_text())["fsdp_config"]
+    os.environ.update({name.upper(): str(value) for name, value in settings.items()}, ACCELERATE_USE_FSDP="true")
+    with process_group(rank, processes, folder / "store"):
+        model, reference = (checkpoint.load_model(torch.float32) for _ in range(2))
+        arguments = config(folder / str(rank), max_steps=1, per_device_train_batch_size=2, ddp_backend="gloo")
+        pairs, tokenizer = make_pairs(8), checkpoint.load_tokenizer()
+        trainer = ShardedTrainer(model, reference, pairs, arguments, PARAMETERS, 0.5, processing_class=tokenizer)
+        trainer.preference_loss = LOSSES["noise_aware"]
+        trainer.train()
+        parts = {
+            who: [
+                (w.numel(), w.to_local().numel()) for w in one.base_model.layers.parameters() if isinstance(w, DTensor)
+            ]
+            for who, one in (("policy", model), ("reference", reference))
+        }
+        weights = len(list(model.base_model.layers.parameters()))
+        (folder / f"parts_{rank}.json").write_text(json.dumps({"weights": weights, **parts}))
+
+
+def test_a_process_holds_its_part_of_both_models(tiny_checkpoint: Checkpoint, tmp_path: Path):
+    """Of every layer of the policy and of the reference a half, but while it is gathered."""
+    launch(leave_parts, 2, tmp_path, tiny_checkpoint)
+    left = [json.loads((tmp_path / f"parts_{rank}.json").read_text()) for rank in (0, 1)]
+    for who in ("policy", "reference"):
+        first, second = (one[who] for one in left)
+        assert len(first) == len(second) == left[0]["weights"]
+        assert all(ours + theirs == whole for (whole, ours), (_, theirs) in zip(first, second, strict=True))
+        assert all(0 < ours < whole for whole, ours in first)
 
 
 @given(st.lists(st.lists(st.integers(), min_size=1, max_size=8), min_size=1, max_size=6), st.integers(1, 20))
@@ -58,6 +99,22 @@ def test_batches_are_cut_until_there_are_as_many(batches: list[list[int]], wante
 
 @pytest.mark.parametrize("changes", [{"optimizer": "adamw_8bit"}, {"lora_rank": 4, "lora_base": "nf4"}], ids=str)
 def test_what_bitsandbytes_packs_is_not_spread(changes):
-    execution = ExecutionParameters(training_processes=2, **IN_SHARDS)
+    execution = ExecutionParameters(training_processes=2, accelerate_config=str(SHARDS))
     with pytest.raises(ConfigurationError, match="bitsandbytes packs whole models"):
         check_processes(execution, "training", PARAMETERS.model_copy(update=changes))
+
+
+def test_one_process_has_nobody_to_share_with():
+    with pytest.raises(ConfigurationError, match="spreads a training over processes, and there is one") as caught:
+        check_processes(ExecutionParameters(accelerate_config=str(SHARDS)), "training", PARAMETERS)
+    assert caught.value.where == "parameter execution.training_processes"
+
+
+def test_what_the_trainer_is_not_made_for_is_refused(tmp_path: Path):
+    """Accelerate's checkpointing would compute layers again without the paths of their attention."""
+    own = yaml.safe_load(SHARDS.read_text())
+    own["fsdp_config"]["fsdp_activation_checkpointing"] = True
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    execution = ExecutionParameters(training_processes=2, accelerate_config=str(tmp_path / "own.yaml"))
+    with pytest.raises(ConfigurationError, match="fsdp_activation_checkpointing is True, and the training is made for"):
+        check_processes(execution, "training", PARAMETERS)

@@ -32,6 +32,7 @@ from selfie.planning.tables import duration
 from selfie.planning.this_machine import this_machine
 from selfie.synthetic.language import MEAN_RESPONSE_TOKENS, PROMPT_TOKENS
 from selfie.synthetic.pretraining import model_config
+from selfie.training.processes import trains_in_shards
 
 RESULTS = Path("benchmarks/results")
 TEMPLATE_TOKENS = 25  # that a chat template puts around a prompt
@@ -110,7 +111,8 @@ def plan_pipeline(
         engine = choose_engine("auto") if hardware.cpu else "vllm"
     setting = Setting(parameters, sizes, engine, choose_arithmetics(parameters, shape, hardware))
     nodes = [(node.name.rsplit(".", 1)[-1], node.namespace, stage_of(node)) for node in pipeline.nodes]
-    return make_plan(nodes, setting, name, shape, hardware, devices, price, assumptions)
+    in_shards = trains_in_shards(parameters.execution)
+    return make_plan(nodes, setting, name, shape, hardware, devices, price, assumptions, in_shards)
 
 
 def _check_devices(devices: int, hardware: Hardware, responses: int) -> None:

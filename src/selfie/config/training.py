@@ -54,7 +54,7 @@ class TrainingParameters(OptimizerParameters):
     """Keep each layer's input alone for the backward pass and compute the layer again there (arXiv 1604.06174): less
     memory, about a third more time, the same policy."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
-    """``adamw_8bit``: with moments in 8 bits (arXiv 2110.02861), by bitsandbytes, a quarter of their memory.
+    """``adamw_8bit``: with moments in 8 bits (arXiv 2110.02861), but the embeddings', by bitsandbytes.
     ``paged_``: they move to the CPU's memory where the GPU's runs out."""
     loss: Annotated[str, plug_in("noise_aware", "conservative", "robust", takes="margin, flagged, label_smoothing")]
     """``noise_aware``: SPA's. ``conservative``: cDPO. ``robust``: rDPO; both treat every label alike. Or the path of a

@@ -1,14 +1,16 @@
 """Rows of a data set on the disk, read as they are asked for: a million prompts need no gigabyte of memory."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from datasets.fingerprint import generate_random_fingerprint
 from datasets.table import InMemoryTable
 
 Row = dict[str, Any]
@@ -16,7 +18,7 @@ AT_ONCE = 1000
 
 
 class StoredRows(Sequence[Row]):
-    """Like a list of rows with the same keys; every access makes the row anew.
+    """Like a list of rows with the same keys; every access makes the row anew. Pickling reads all rows of the file.
 
     Args:
         dataset: the rows.
@@ -68,7 +70,8 @@ class StoredRows(Sequence[Row]):
 
 def _write(rows: Iterable[Row]) -> Dataset:
     """A dataset whose memory is a file's that has no name any more: it goes with the last who looks at it."""
-    with tempfile.NamedTemporaryFile(prefix="selfie-rows-") as file:
+    digest = hashlib.blake2b(digest_size=8)
+    with _full_disk_named(), tempfile.NamedTemporaryFile(prefix="selfie-rows-") as file:
         coming = iter(rows)
         part = list(islice(coming, AT_ONCE))
         first = Dataset.from_list(part)
@@ -76,12 +79,23 @@ def _write(rows: Iterable[Row]) -> Dataset:
             return first
         with pa.ipc.new_stream(file, first.data.schema) as writer:
             while part:
+                digest.update(json.dumps(part).encode())
                 writer.write_table(Dataset.from_list(part, first.features).data.table)
                 part = list(islice(coming, AT_ONCE))
         file.flush()
         table = InMemoryTable(pa.ipc.open_stream(pa.memory_map(file.name)).read_all())
-        # Without a fingerprint all rows would be read into memory to make one.
-        return Dataset(table, fingerprint=generate_random_fingerprint())
+        # datasets would read all rows into memory to make a fingerprint of its own.
+        return Dataset(table, fingerprint=digest.hexdigest())
+
+
+@contextmanager
+def _full_disk_named() -> Iterator[None]:
+    """A file without a name is no help to somebody whose disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or f"{tempfile.gettempdir()} (TMPDIR)"
+        raise
 
 
 def without(rows: StoredRows, numbers: Iterable[int]) -> StoredRows:

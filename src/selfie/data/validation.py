@@ -41,7 +41,8 @@ PAIRS = ("seed_preferences", "heldout_preferences")
 SIMILAR = 0.8  # Jaccard; the usual threshold for near-duplicates (Lee et al. 2022, arXiv 2107.06499)
 COMPARED_CHARACTERS = 2000
 NGRAM = 3
-BLOCK, PART = 256, 8192  # rows of a block of the similarity matrix, and its columns: its memory
+BLOCK = 256  # rows of a block of the similarity matrix: its memory
+PART = 8192  # its columns: rows that are compared at once
 BUCKETS = 2**20
 COLLISIONS = 0.05  # what two n-grams in one bucket can take from a similarity
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -145,14 +146,14 @@ class _Kept(NamedTuple):
 
     @classmethod
     def of(cls, name: str, rows: StoredRows, problems: list[Problem], parameters: Parameters) -> "_Kept":
-        rows = _without(rows, problems)  # a row that already goes is repeated by nothing
+        rows = _without(rows, problems)  # a row that is left out keeps no other out
         if name == "seed_preferences":
             rows = rows[: parameters.seed_pairs]  # the others are never trained on
         return cls(name, rows, _ngrams(map(_text, rows)))
 
 
 def _leaks(kept: list[_Kept], others: StoredRows) -> Iterator[Problem]:
-    """Rows of ``others`` whose n-grams nearly repeat those of a row that is kept; the first such data set is named."""
+    """Rows of ``others`` whose n-grams nearly repeat those of a row that is kept, of the first such data set."""
     for first in range(0, len(others), PART):
         part = others[first : first + PART]
         ngrams = _ngrams(map(_text, part))

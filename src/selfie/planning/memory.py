@@ -108,7 +108,6 @@ def training_memory(work: Work, shape: ModelShape, hardware: Hardware, shards: i
     # Under adapters the weights are frozen, and the reference.
     frozen = (PACKED if work.packed else low) * shape.body + low * (shape.parameters - shape.body)
     weights = frozen + 4 * trained if work.lora_rank else 4 * shape.parameters + copies
-    moments = SMALL_MOMENTS if work.small_moments else 8
     reference = low * shape.body + 4 * (shape.parameters - shape.body) if work.models > 1 else 0
     if hardware.cpu and mixed and reference:
         reference += 4 * shape.body + 4 * shape.parameters
@@ -116,11 +115,19 @@ def training_memory(work: Work, shape: ModelShape, hardware: Hardware, shards: i
     return Memory(
         weights / shards + gathered,
         4 * trained / shards,
-        moments * trained / shards,
+        _moments(work, shape, trained) / shards,
         reference / shards,
         _activations(work, shape, low) * (CPU_PIECES if hardware.cpu else 1.0),
         libraries=hardware.libraries,
     )
+
+
+def _moments(work: Work, shape: ModelShape, trained: int) -> float:
+    """Two a trained weight. In 8 bits, but those of the embeddings, which transformers keeps in 32."""
+    if not work.small_moments:
+        return 8.0 * trained
+    whole = 0 if work.lora_rank else shape.vocabulary * shape.width
+    return SMALL_MOMENTS * (trained - whole) + 8 * whole
 
 
 def _activations(work: Work, shape: ModelShape, low: int) -> float:
@@ -181,8 +188,8 @@ def strategies(work: Work, shape: ModelShape, hardware: Hardware, devices: int, 
 
 def fewest_shards(work: Work, shape: ModelShape, hardware: Hardware) -> int | None:
     """Devices, a power of two, that hold a training with FSDP and checkpointing; None where no number does."""
-    shards, work = 1, replace(work, checkpointing=True, packed=False, small_moments=False)
-    while not training_memory(work, shape, hardware, shards).fits(hardware):
+    shards, smallest = 1, replace(work, checkpointing=True, packed=False, small_moments=False)
+    while not training_memory(smallest, shape, hardware, shards).fits(hardware):
         shards *= 2
         if shards > MOST_SHARDS:
             return None

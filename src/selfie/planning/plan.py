@@ -155,6 +155,7 @@ def make_plan(
     devices: int = 1,
     price: float | None = None,
     assumptions: Sequence[str] = (),
+    in_shards: bool = False,
 ) -> Plan:
     """What the steps take.
 
@@ -167,11 +168,12 @@ def make_plan(
         devices: how many.
         price: dollars of a device and hour.
         assumptions: what stands for data that is not there.
+        in_shards: whether trainings are configured to lie spread over the devices.
     """
     named = [(*node, work_of(node[0], node[1], setting)) for node in nodes]
     trainings = [work for *_, work in named if work is not None and work.kind == "training"]
     largest = max(trainings, key=lambda work: memory_of(work, shape, hardware).total, default=None)
-    sharded = devices > 1 and not memory_of(largest, shape, hardware).fits(hardware)
+    sharded = devices > 1 and (in_shards or not memory_of(largest, shape, hardware).fits(hardware))
     steps = []
     for name, namespace, stage, work in named:
         cost = cost_of(work, shape, hardware, devices, sharded)
@@ -181,18 +183,18 @@ def make_plan(
         return Plan(model, shape, hardware, devices, setting, steps, price, assumptions)
     used = cost_of(largest, shape, hardware, devices).devices
     ways = strategies(largest, shape, hardware, used, largest.lora_rank or LORA_RANK)
-    problems = _training_problems(largest, ways, shape, hardware, devices) + _other_problems(
-        steps, shape, hardware, devices
-    )
+    shards = used if in_shards else 1
+    problems = _training_problems(largest, ways, shape, hardware, devices, shards)
+    problems += _other_problems(steps, shape, hardware, devices)
     return Plan(model, shape, hardware, devices, setting, steps, price, assumptions, ways, problems)
 
 
 def _training_problems(
-    work: Work, ways: list[Strategy], shape: ModelShape, hardware: Hardware, devices: int
+    work: Work, ways: list[Strategy], shape: ModelShape, hardware: Hardware, devices: int, shards: int
 ) -> list[str]:
     """It does not fit as it is configured, or can't use all devices."""
     found = []
-    whole = memory_of(work, shape, hardware)
+    whole = memory_of(work, shape, hardware, shards=shards)
     if not whole.fits(hardware):
         there = USABLE * hardware.memory / GIB
         needed = f"training does not fit: {whole.total / GIB:.1f} GiB a device, of which {there:.1f} can be used"

@@ -92,6 +92,10 @@ def check_processes(execution: ExecutionParameters, name: str, training: Trainin
         return
     pairs_a_process(training.batch_size, processes, f"{name}.batch_size")
     file, config = _accelerate_config(execution)
+    if processes == 1 and config.distributed_type.value == "FSDP":
+        problem = f"{file} spreads a training over processes, and there is one"
+        remedy = "set it to 2 or more (auto: one a GPU), or execution.accelerate_config to null"
+        raise ConfigurationError("parameter execution.training_processes", problem, remedy)
     if training.quantised and config.distributed_type.value == "FSDP":
         problem = "it spreads weights and moments over processes, and bitsandbytes packs whole models"
         raise ConfigurationError(str(file), problem, f"leave out {name}.optimizer and {name}.lora_base")
@@ -106,6 +110,11 @@ def check_processes(execution: ExecutionParameters, name: str, training: Trainin
     if 0 < gpus < here:
         problem = f"{here} processes need as many GPUs of their own, and there are {gpus}"
         raise ConfigurationError("parameter execution.training_processes", problem, "lower it, or set it to auto")
+
+
+def trains_in_shards(execution: ExecutionParameters) -> bool:
+    """Whether a training's weights lie spread over its processes."""
+    return execution.accelerate_config is not None and _accelerate_config(execution)[1].distributed_type == "FSDP"
 
 
 def _accelerate_config(execution: ExecutionParameters) -> tuple[Path, Any]:
@@ -134,7 +143,7 @@ def _accelerate_config(execution: ExecutionParameters) -> tuple[Path, Any]:
 
 def _check_shards(file: Path, settings: dict[str, Any]) -> None:
     for name, value in yaml.safe_load(SHARDS.read_text())["fsdp_config"].items():
-        if settings.get(name) != value:
+        if settings.get(name, False) != value:
             problem = f"its {name} is {settings.get(name)}, and the training is made for {value}"
             raise ConfigurationError(str(file), problem, f"set it as {SHARDS} does")
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import DistributedType, PartialState
 from accelerate.utils.environment import parse_flag_from_env
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
@@ -37,21 +38,24 @@ class ShardedTrainer(NoiseAwareTrainer):
     """The trainer in one of several processes that hold a part of the models each."""
 
     def __init__(self, model: PreTrainedModel, reference: PreTrainedModel | None, *others: Any, **named: Any):
+        self.spread = reference
         for one in filter(None, (model, reference)):
             # The first sum between layers is of embeddings, which are gathered in bf16 where products are bf16's.
             one.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
         super().__init__(model, reference, *others, **named)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Says how weights are gathered, before they are spread: TRL does it to the reference next.
+        """Says how weights are gathered, and spreads the reference's; the policy's follow when training begins.
 
         As they are stored, or for bf16 products in bf16, with gradients summed up in float32. What goes from layer to
-        layer stays in float32, as under autocast without shards.
+        layer stays in float32. TRL would spread the reference as one piece, to be gathered in whole.
         """
         _allow_on_a_cpu(PartialState())
         super().create_accelerator_and_postprocess()
         mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         self.accelerator.state.fsdp_plugin.mixed_precision_policy = mixed if self.args.bf16 else None
+        if self.spread is not None:
+            fsdp2_prepare_model(self.accelerator, self.spread)
 
     def _micro_batches(self, sizes: list[int]) -> list[list[int]]:
         batches = super()._micro_batches(sizes)
@@ -94,10 +98,11 @@ def as_many(batches: list[list[int]], wanted: int) -> list[list[int]]:
 
 
 def whole_weights(model: Any) -> dict[str, Tensor] | None:
-    """All weights, in the first process's CPU memory; all processes ask together. None where they are not in shards."""
+    """All that was trained, in the first process's CPU memory; None where it is not in shards. All processes ask."""
     if not in_shards():
         return None
-    whole: Any = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    whole: Any = get_model_state_dict(model, options=options)
     return whole
 
 

@@ -53,10 +53,7 @@ def train(
     set_seed(seed % 2**32)  # adapters begin at random
     with fitting():
         trainer = (ShardedTrainer if in_shards() else NoiseAwareTrainer)(
-            # bf16 weights would swallow steps this small: what is trained is fp32, all weights or the adapters.
-            model=load_frozen(start, parameters, mixed)
-            if config
-            else start.load_model(torch.float32, loading_device()),
+            model=_load_policy(start, parameters, mixed),
             reference=None if config else _load_reference(start, mixed),
             pairs=pairs,
             args=_config(parameters, beta, seed, workspace, mixed),
@@ -101,8 +98,10 @@ def _changes(start: Checkpoint, trained: Checkpoint) -> Iterator[tuple[torch.Ten
         yield weight.detach(), new.detach()
 
 
-def _load_policy(start: Checkpoint) -> PreTrainedModel:
-    """In float32, of all weights as of adapters: bf16 would swallow steps this small."""
+def _load_policy(start: Checkpoint, parameters: TrainingParameters, mixed: bool) -> PreTrainedModel:
+    """What is trained is float32, all weights or the adapters: bf16 would swallow steps this small."""
+    if parameters.lora_rank:
+        return load_frozen(start, parameters, mixed)
     return start.load_model(torch.float32, loading_device())
 
 
