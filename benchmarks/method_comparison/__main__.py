@@ -33,11 +33,13 @@ def main(env: str, seeds: str | None, methods: str | None, workers: int) -> None
     chosen = seed_numbers(seeds or ("0-9" if env == "synthetic" else "1-3"))
     records = run_study(project, data, chosen, names, workers, env)
     folder = data / "08_reporting" / env
-    write = write_synthetic if env == "synthetic" else write_language
-    write(project, data, folder, records, names)
+    if env == "synthetic":
+        write_synthetic(folder, records, names)
+    else:
+        write_language(project, data, folder, records, names)
 
 
-def write_synthetic(project: Path, data: Path, folder: Path, records: list[Record], names: list[str]) -> None:
+def write_synthetic(folder: Path, records: list[Record], names: list[str]) -> None:
     """Win rates over the initial model."""
     results = collect(records, names)
     commit_text(folder / "results.json", json.dumps(results, indent=1))
