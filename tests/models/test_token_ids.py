@@ -67,7 +67,7 @@ class Witness(Checkpoint):
 
     read: list[list[torch.Tensor]] = field(default_factory=list)
 
-    def load_model(self, dtype: torch.dtype) -> PreTrainedModel:
+    def load_model(self, dtype: torch.dtype, *others: Any) -> PreTrainedModel:
         model, batches = super().load_model(torch.float32), []
         self.read.append(batches)
         model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].cpu()))

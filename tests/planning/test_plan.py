@@ -27,10 +27,16 @@ NODES = [
 ]
 
 
-def plan(hardware: Hardware = DEVICE, devices: int = 1, price: float | None = None, **runtime: Any) -> Plan:
+def plan(
+    hardware: Hardware = DEVICE,
+    devices: int = 1,
+    price: float | None = None,
+    in_shards: bool = False,
+    **runtime: Any,
+) -> Plan:
     read = parameters(**runtime)
     setting = Setting(read, SIZES, "transformers", choose_arithmetics(read, TINY, hardware))
-    return make_plan(NODES, setting, "tiny", TINY, hardware, devices, price)
+    return make_plan(NODES, setting, "tiny", TINY, hardware, devices, price, in_shards=in_shards)
 
 
 def test_stages_add_up():
@@ -151,3 +157,13 @@ def test_amounts():
         "4.8 E",
         "2.0 Y",
     ]
+
+
+def test_a_training_that_is_configured_in_shards_is_counted_so():
+    """Two devices hold what one does not; without the file the plan says what would, and with it nothing is wrong."""
+    largest = plan().works("training")[0]
+    halved = training_memory(largest, TINY, DEVICE, shards=2)
+    two = of_memory(halved.total / 0.89)
+    assert halved.total < training_memory(largest, TINY, DEVICE).total * 0.9
+    assert any("training does not fit" in problem for problem in plan(two, devices=2).problems)
+    assert not any("training does not fit" in problem for problem in plan(two, devices=2, in_shards=True).problems)
