@@ -99,12 +99,13 @@ def parameters(setting: Setting) -> TrainingParameters:
 
 def generation_by(setting: Setting, workers: int) -> Measurement:
     """Sampling by so many local workers of one thread each, with all that starts and loads."""
+    torch.set_num_threads(1)  # a single worker is this very process
     lines = Path(setting.prompts_file).read_text().splitlines()[: setting.prompts]
-    rows = [{"prompt_id": str(number), **json.loads(line)} for number, line in enumerate(lines)]
+    rows = [{"prompt_id": str(number), "messages": json.loads(line)["messages"]} for number, line in enumerate(lines)]
     with tempfile.TemporaryDirectory() as folder, stopwatch() as measured:
         responses = sample_responses(
             setting.checkpoint,
-            Dataset.from_list([{key: row[key] for key in ("prompt_id", "messages")} for row in rows]),
+            Dataset.from_list(rows),
             TIMES * SAMPLES,
             setting.sampling,
             engine="transformers",
@@ -121,6 +122,7 @@ def generation_by(setting: Setting, workers: int) -> Measurement:
 
 def judging_by(setting: Setting, workers: int) -> Measurement:
     """Log-probs of all responses under two models by so many local workers, with all that starts and loads."""
+    torch.set_num_threads(1)  # a single worker is this very process
     workload = Workload.load(setting)
     texts = (TIMES * workload.prompts, TIMES * workload.responses, setting.batch_tokens)
     with tempfile.TemporaryDirectory() as folder, stopwatch() as measured:
@@ -132,7 +134,6 @@ def judging_by(setting: Setting, workers: int) -> Measurement:
 
 def _shards(folder: str, workers: int) -> Shards:
     """Sixteen responses each, so that two workers end at about the same time."""
-    torch.set_num_threads(1)  # a single worker is this very process
     return Shards(Path(folder), 4 * SAMPLES, ExecutionParameters(workers=workers))
 
 

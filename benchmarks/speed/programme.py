@@ -77,7 +77,7 @@ def contestants(part: str, vllm: bool, batches: dict[str, int]) -> list[Contesta
             ),
         ],
         "workers": [
-            Contestant(f"workers/{what}_{workers}", measure, (workers,))
+            Contestant(f"workers/ours_{what}_{workers}", measure, (workers,))
             for what, measure in (("generation", ours.generation_by), ("judging", ours.judging_by))
             for workers in (2, 1)
         ],
@@ -124,7 +124,7 @@ def measure_part(setting: Setting, part: str, rounds: int, runs: results.Runs) -
                 name = "@".join([contestant.name, *map(str, choice)])
                 if len(runs.get(name, [])) > number:  # batch 1 of judging is two contestants
                     continue
-                environment = {} if contestant.is_ours or part == "workers" else STOCK
+                environment = {} if contestant.is_ours else STOCK
                 arguments = (setting, *contestant.arguments, *choice)
                 measurement = in_a_process(contestant.measure, *arguments, environment=environment)
                 runs.setdefault(name, []).append(_plain(measurement))

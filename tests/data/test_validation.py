@@ -152,6 +152,15 @@ def test_the_limit_is_a_share_of_the_rows(tmp_path: Path, bad: int, stops: bool)
         assert (len(rows_left["prompts"]), len(set_aside)) == (95, 25)
 
 
+@pytest.mark.parametrize(("limit", "words"), [(0.1, "more than max_set_aside allows"), (1.0, "no row is left")])
+def test_seeds_that_all_repeat_evaluation_prompts_are_an_error(tmp_path: Path, limit: float, words: str):
+    """None is left with which the prompts could be compared."""
+    asked = "how many legs does a spider have"
+    found = datasets(tmp_path, seed_preferences=pairs(asked), prompts=prompts("x"), evaluation_prompts=prompts(asked))
+    with pytest.raises(DataError, match=words):
+        screen(found, parameters(max_set_aside=limit), None)
+
+
 def test_prompts_over_the_context_are_told_and_stay(tmp_path: Path, tokenizer):
     """Sampling leaves them out, as ever; a seed has to go. Lengths are exact where they are near the limit."""
     room = 64 - 24 - 2  # the template's <user> and <assistant>

@@ -25,6 +25,17 @@ def weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return load_file(Path(checkpoint.source) / "model.safetensors")
 
 
+def assert_only_linear_layers_changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
+    """Each of them, and by no more than the adapters' rank allows."""
+    assert after.keys() == before.keys()
+    for name, weight in before.items():
+        change = after[name] - weight
+        if name.endswith("_proj.weight"):
+            assert 0 < torch.linalg.matrix_rank(change, rtol=1e-3) <= LORA.lora_rank, name
+        else:
+            assert not change.any(), name
+
+
 @pytest.fixture
 def mamba(tiny_checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
     """A model without attention, with the synthetic language's vocabulary."""
@@ -43,14 +54,8 @@ def trained(tiny_checkpoint: Checkpoint, pairs, tmp_path_factory) -> tuple[Check
 
 def test_linear_layers_change_by_what_their_rank_allows(tiny_checkpoint: Checkpoint, trained):
     """All of them, and nothing else; the policy has no adapters left."""
-    before, after = weights(tiny_checkpoint), weights(trained[0])
-    assert after.keys() == before.keys()
-    for name, weight in before.items():
-        change = after[name] - weight
-        if name.endswith("_proj.weight"):
-            assert 0 < torch.linalg.matrix_rank(change, rtol=1e-3) <= LORA.lora_rank, name
-        else:
-            assert not change.any(), name
+    after = weights(trained[0])
+    assert_only_linear_layers_changed(weights(tiny_checkpoint), after)
     assert {value.dtype for value in after.values()} == {torch.float32}
 
 

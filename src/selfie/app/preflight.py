@@ -72,7 +72,7 @@ def check_inputs(pipeline: Pipeline, catalog: CatalogProtocol, parameters: Param
         _check_loss(f"{name}.loss", training.loss)
         if f"params:{name}" in free:
             check_processes(parameters.execution, name, training)
-            check_libraries(training, name)
+            check_libraries(name, training)
     judge = parameters.annotation.judge_model
     if judge and parameters.evaluation.annotator in ("prompted_model", "reward_model") and "params:annotation" in free:
         Checkpoint(judge, parameters.annotation.judge_revision).check_files()

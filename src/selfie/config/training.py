@@ -52,7 +52,7 @@ class TrainingParameters(OptimizerParameters):
     merged into the weights as they were."""
     gradient_checkpointing: Annotated[bool, NO_EFFECT] = False
     """Keep each layer's input alone for the backward pass and compute the layer again there (arXiv 1604.06174): less
-    memory, about a third more time, the same policy."""
+    memory, one more forward pass, the same policy."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
     """``adamw_8bit``: with moments in 8 bits (arXiv 2110.02861), but the embeddings', by bitsandbytes.
     ``paged_``: they move to the CPU's memory where the GPU's runs out."""

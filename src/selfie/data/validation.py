@@ -106,7 +106,8 @@ def screen(
     for other in dict.fromkeys(other for _, other in COMPARED):
         against = [name for name, compared in COMPARED if compared == other and rows.get(name)]
         if rows.get(other) and against:
-            kept = [_Kept.of(name, rows[name], problems[name], parameters) for name in against]
+            staying = {name: _staying(name, rows[name], problems[name], parameters) for name in against}
+            kept = [_Kept(name, left, _ngrams(map(_text, left))) for name, left in staying.items() if left]
             problems[other] += _leaks(kept, rows[other])
     set_aside = []
     for name, dataset in datasets.items():
@@ -144,12 +145,11 @@ class _Kept(NamedTuple):
     rows: StoredRows
     ngrams: Any
 
-    @classmethod
-    def of(cls, name: str, rows: StoredRows, problems: list[Problem], parameters: Parameters) -> "_Kept":
-        rows = _without(rows, problems)  # a row that is left out keeps no other out
-        if name == "seed_preferences":
-            rows = rows[: parameters.seed_pairs]  # the others are never trained on
-        return cls(name, rows, _ngrams(map(_text, rows)))
+
+def _staying(name: str, rows: StoredRows, problems: list[Problem], parameters: Parameters) -> StoredRows:
+    """A row that is left out keeps no other out, nor does a seed pair that is never trained on."""
+    rows = _without(rows, problems)
+    return rows[: parameters.seed_pairs] if name == "seed_preferences" else rows
 
 
 def _leaks(kept: list[_Kept], others: StoredRows) -> Iterator[Problem]:

@@ -114,7 +114,7 @@ def check_processes(execution: ExecutionParameters, name: str, training: Trainin
 
 def trains_in_shards(execution: ExecutionParameters) -> bool:
     """Whether a training's weights lie spread over its processes."""
-    return execution.accelerate_config is not None and _accelerate_config(execution)[1].distributed_type == "FSDP"
+    return execution.accelerate_config is not None and _accelerate_config(execution)[1].distributed_type.value == "FSDP"
 
 
 def _accelerate_config(execution: ExecutionParameters) -> tuple[Path, Any]:

@@ -97,7 +97,7 @@ def as_many(batches: list[list[int]], wanted: int) -> list[list[int]]:
     return batches
 
 
-def whole_weights(model: Any) -> dict[str, Tensor] | None:
+def gathered_weights(model: Any) -> dict[str, Tensor] | None:
     """All that was trained, in the first process's CPU memory; None where it is not in shards. All processes ask."""
     if not in_shards():
         return None

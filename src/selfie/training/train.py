@@ -16,7 +16,7 @@ from selfie.models.precision import report_cast, store_linear_in_bf16, trains_mi
 from selfie.runtime.memory import free_memory, reuse_memory
 from selfie.training.checkpointing import newest_checkpoint
 from selfie.training.lora import adapters, fitting, load_frozen, merged
-from selfie.training.sharding import ShardedTrainer, check_checkpoint, in_shards, loading_device, whole_weights
+from selfie.training.sharding import ShardedTrainer, check_checkpoint, gathered_weights, in_shards, loading_device
 from selfie.training.trainer import NoiseAwareTrainer
 from selfie.training.trainer_settings import on_one_device, trainer_settings
 
@@ -67,7 +67,7 @@ def train(
     trainer.resume_from(checkpoint)
     folder = workspace / "policy"
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
-    weights = whole_weights(trainer.model)
+    weights = gathered_weights(trainer.model)
     processes = PartialState()
     if processes.is_main_process:
         trained.save_pretrained(workspace / "adapters" if config else folder, state_dict=weights)

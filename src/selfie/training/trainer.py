@@ -267,13 +267,13 @@ class NoiseAwareTrainer(DPOTrainer):
         The reference is computed beside the policy, on the same micro-batch in the same arithmetic: as long as their
         weights are equal, so are their log-probs, to the bit.
         """
-        reference = self.ref_model or self.policy
+        reference = self.policy if self.ref_model is None else self.ref_model
         with self.accelerator.autocast():
-            if self.ref_model is not None:
-                hidden = self.ref_model(rows)
-            else:
+            if self.ref_model is None:
                 with self.accelerator.unwrap_model(self.model).disable_adapter():
-                    hidden = response_hidden(self.policy, rows)
+                    hidden = response_hidden(reference, rows)
+            else:
+                hidden = reference(rows)
             if not self._detector_looks() or self.extrapolation == 0:
                 values = token_log_probs(hidden, rows.tokens, self._head(reference))
                 return sum_by_sequence(values, rows.response, rows.responses), None

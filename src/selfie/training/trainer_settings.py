@@ -25,7 +25,7 @@ def on_one_device(arguments: Arguments) -> Arguments:
     return arguments
 
 
-def check_libraries(parameters: TrainingParameters, name: str) -> None:
+def check_libraries(name: str, parameters: TrainingParameters) -> None:
     """Before any work; ``name`` is the training's in the parameters.
 
     Raises:
