@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -17,11 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import settings
+from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from layers import layer_of
-from runs import PROJECT, made_once, run, write_to
+from runs import PROJECT, copy_of_run, made_once, run, write_to
 from selfie.models.checkpoint import Checkpoint
 from selfie.synthetic.language import all_prompts, make_tokenizer
 
@@ -171,6 +173,27 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, empty_database: Path)
             run()
 
     return made_once(tmp_path_factory, "finished_run", make)
+
+
+@pytest.fixture
+def run_data(finished_run: Path, empty_database: Path, tmp_path: Path) -> Iterator[Path]:
+    """A whole run's data, a copy that may be changed."""
+    bootstrap_project(PROJECT)
+    with copy_of_run(finished_run, tmp_path, empty_database) as data:
+        yield data
+
+
+@pytest.fixture
+def executed(caplog: pytest.LogCaptureFixture) -> Callable[[], dict[str, str]]:
+    """``executed()``: the steps that ran since the last call, in their order, and why."""
+    caplog.set_level(logging.INFO, logger="selfie.app.runner")
+
+    def read() -> dict[str, str]:
+        lines = [r.getMessage() for r in caplog.records if r.name == "selfie.app.runner" and "/" in r.getMessage()[:4]]
+        caplog.clear()
+        return {line.split(" ", 1)[1].split(": ")[0]: line.split(": ", 1)[1] for line in lines}
+
+    return read
 
 
 @pytest.fixture(scope="session")

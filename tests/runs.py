@@ -43,6 +43,15 @@ def write_to(folder: Path, patch: pytest.MonkeyPatch, empty_database: Path) -> N
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
 
 
+@contextmanager
+def copy_of_run(source: Path, folder: Path, empty_database: Path) -> Iterator[Path]:
+    """The data of a run, copied to ``folder / "data"``, where further runs write meanwhile."""
+    data = Path(shutil.copytree(source, folder / "data"))
+    with pytest.MonkeyPatch.context() as patch:
+        write_to(data, patch, empty_database)
+        yield data
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that is made in the first of pytest's processes that asks for it; the others find it."""
     base = factory.getbasetemp()

@@ -22,9 +22,9 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def wait_until_ready(url: str, process: subprocess.Popen, log: Path) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen, log: Path, seconds: int = SECONDS_TO_START) -> None:
     """Until the page answers; fails with the log where the process ends or takes too long."""
-    for _ in range(SECONDS_TO_START * 5):
+    for _ in range(seconds * 5):
         time.sleep(0.2)
         assert process.poll() is None, log.read_text()
         with suppress(OSError), urlopen(url):

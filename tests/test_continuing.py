@@ -13,42 +13,23 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 from rich.console import Console
 
-from runs import PROJECT, run, session, write_to
+from runs import PROJECT, run, session
 from selfie.app.status import status_table
 from selfie.storage import rows
 from selfie.storage.commit import verify
 from selfie.training import trainer
 
 
-@pytest.fixture
-def data(finished_run: Path, empty_database: Path, tmp_path: Path, monkeypatch) -> Path:
-    """A whole run's data, a copy that may be changed."""
-    shutil.copytree(finished_run, tmp_path / "data")
-    write_to(tmp_path / "data", monkeypatch, empty_database)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def executed(caplog):
-    """The nodes that ran, with their reasons, in the order of the run."""
-    caplog.set_level(logging.INFO, logger="selfie.app.runner")
-
-    def read() -> dict[str, str]:
-        lines = [r.getMessage() for r in caplog.records if r.name == "selfie.app.runner" and "/" in r.getMessage()[:4]]
-        caplog.clear()
-        return {line.split(" ", 1)[1].split(": ")[0]: line.split(": ", 1)[1] for line in lines}
-
-    return read
-
-
-def snapshot(data: Path) -> dict[Path, int]:
+def snapshot(run_data: Path) -> dict[Path, int]:
     """Every artefact's time of change; lock and tracking are no artefacts."""
-    files = [file for file in data.rglob("*") if file.is_file() and file.name != ".lock"]
-    return {file: file.stat().st_mtime_ns for file in files if "mlflow" not in str(file.relative_to(data))}
+    files = [file for file in run_data.rglob("*") if file.is_file() and file.name != ".lock"]
+    return {file: file.stat().st_mtime_ns for file in files if "mlflow" not in str(file.relative_to(run_data))}
 
 
-def weights(data: Path) -> dict[str, int]:
-    return {file.parent.name: file.stat().st_mtime_ns for file in (data / "06_models/test").glob("*/model.safetensors")}
+def weights(run_data: Path) -> dict[str, int]:
+    return {
+        file.parent.name: file.stat().st_mtime_ns for file in (run_data / "06_models/test").glob("*/model.safetensors")
+    }
 
 
 def status(**parameters) -> str:
@@ -63,19 +44,19 @@ def row(table: str, namespace: str, stage: str) -> str:
     return line
 
 
-def test_a_finished_run_has_nothing_to_do(data: Path, executed):
-    before = snapshot(data)
+def test_a_finished_run_has_nothing_to_do(run_data: Path, executed):
+    before = snapshot(run_data)
     run()
     assert executed() == {}
-    assert snapshot(data) == before
+    assert snapshot(run_data) == before
     table = status()
     assert " done " in table
     assert not any(word in table for word in ("stale", "partial", "missing"))
     assert "judged in float32: 100.0% of the labels as in float32" in row(table, "iteration_1", "judging")
 
 
-def test_a_changed_parameter_repeats_what_takes_it(data: Path, executed):
-    before = weights(data)
+def test_a_changed_parameter_repeats_what_takes_it(run_data: Path, executed):
+    before = weights(run_data)
     changed = {"evaluation": {"bootstrap_samples": 100}}
     assert "evaluation.bootstrap_samples was 200, is 100" in row(status(**changed), "seeding", "evaluation")
     assert "done" in row(status(**changed), "iteration_2", "training")
@@ -85,12 +66,12 @@ def test_a_changed_parameter_repeats_what_takes_it(data: Path, executed):
     assert ran["iteration_2.measure"] == "evaluation.bootstrap_samples was 200, is 100"
     assert "evaluation has changed" in ran["summarise"]
     assert not any("train_policy" in name or "score" in name for name in ran)
-    assert weights(data) == before
+    assert weights(run_data) == before
     run(**changed)
     assert executed() == {}
 
 
-def test_another_annotator_reads_the_answers_that_are_there(data: Path, executed):
+def test_another_annotator_reads_the_answers_that_are_there(run_data: Path, executed):
     """Only what reads the parameter runs: nothing is sampled again."""
     run(evaluation={"annotator": "none"})
     ran = executed()
@@ -98,30 +79,30 @@ def test_another_annotator_reads_the_answers_that_are_there(data: Path, executed
     assert not any("generate" in name or "train" in name for name in ran)
 
 
-def test_one_more_prompt_plan_leaves_finished_iterations_alone(data: Path, executed):
+def test_one_more_prompt_plan_leaves_finished_iterations_alone(run_data: Path, executed):
     """split_prompts runs again; iteration 1 gets the same prompts as before and stays fresh."""
-    before = weights(data)
+    before = weights(run_data)
     run(prompts_per_iteration=[32, 40])
     ran = executed()
     assert ran["iteration_2.generate_responses"] == "iteration_2.prompts has changed"
     assert not any(name.startswith(("iteration_1", "seeding")) for name in ran)
-    after = weights(data)
+    after = weights(run_data)
     assert {name for name in after if after[name] != before[name]} == {"policy_2"}
 
 
-def test_a_lost_artefact_is_made_again_and_what_follows_stays_fresh(data: Path, executed):
+def test_a_lost_artefact_is_made_again_and_what_follows_stays_fresh(run_data: Path, executed):
     """The same bytes come again, so nothing after them has to run."""
-    shutil.rmtree(data / "05_model_input/test/iteration_1/pairs")
+    shutil.rmtree(run_data / "05_model_input/test/iteration_1/pairs")
     assert "missing" in row(status(), "iteration_1", "judging") or "partial" in row(status(), "iteration_1", "judging")
     run()
     assert executed() == {"iteration_1.judge_responses": "iteration_1.pairs is not there"}
 
 
-def test_an_artefact_of_unknown_origin_is_made_again(data: Path, executed):
+def test_an_artefact_of_unknown_origin_is_made_again(run_data: Path, executed):
     """A file that somebody has put in its place, even if the manifest was made to agree."""
     from selfie.storage.commit import commit_file
 
-    labels = data / "08_reporting/test/iteration_2/labels.json"
+    labels = run_data / "08_reporting/test/iteration_2/labels.json"
     commit_file(labels, lambda new: new.write_text("{}") and None)
     assert "nothing is recorded of how iteration_2.labels was made" in row(status(), "iteration_2", "evaluation")
     run()
@@ -129,9 +110,9 @@ def test_an_artefact_of_unknown_origin_is_made_again(data: Path, executed):
     assert labels.read_text() != "{}"
 
 
-def test_loop_and_external_outputs_share_a_leaderboard(data: Path, executed, tmp_path: Path):
+def test_loop_and_external_outputs_share_a_leaderboard(run_data: Path, executed, tmp_path: Path):
     """Neither makes the other's rows stale; rows of other external outputs join them."""
-    asked = json.loads((data / "07_model_output/test/initial/model_outputs.json").read_text())
+    asked = json.loads((run_data / "07_model_output/test/initial/model_outputs.json").read_text())
 
     def external_outputs(name: str) -> str:
         rows = [{"instruction": row["instruction"], "output": "w01 w02", "generator": name} for row in asked]
@@ -146,12 +127,12 @@ def test_loop_and_external_outputs_share_a_leaderboard(data: Path, executed, tmp
         assert executed() == {}
     run("reporting", "evaluation", evaluation={"bootstrap_samples": 100})
     assert "rank" not in executed()
-    (data / "07_model_output/test/iteration_2/annotations.json").unlink()
+    (run_data / "07_model_output/test/iteration_2/annotations.json").unlink()
     run()
     assert "iteration_2.annotate_outputs" in executed()
     run("evaluate_outputs", model_outputs=external_outputs("second"))
     assert executed() == {}
-    board = (data / "08_reporting/test/leaderboard.csv").read_text()
+    board = (run_data / "08_reporting/test/leaderboard.csv").read_text()
     assert all(f"\n{name}," in board for name in ("first", "second", "policy_0", "policy_1", "policy_2"))
 
 
@@ -183,22 +164,22 @@ def test_runs_that_start_at_once_make_what_they_share_once(tmp_path: Path, empty
     assert not list((tmp_path / "06_models/test/seed_0/.workspace").iterdir())
 
 
-def test_fresh_repeats_everything_that_was_asked_for(data: Path, executed, monkeypatch):
+def test_fresh_repeats_everything_that_was_asked_for(run_data: Path, executed, monkeypatch):
     from selfie.cli import run as command
 
     monkeypatch.chdir(PROJECT)
     bootstrap_project(PROJECT)
-    before = (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes()
+    before = (run_data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes()
     result = CliRunner().invoke(command, ["--env", "test", "--pipelines", "judging", "--fresh"], catch_exceptions=False)
     assert result.exit_code == 0
     steps = ("measure_precision", "score_responses", "judge_responses")
     assert set(executed()) == {f"iteration_{k}.{step}" for k in (1, 2) for step in steps}
-    assert (data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes() == before
+    assert (run_data / "05_model_input/test/iteration_1/pairs/data-00000-of-00001.arrow").read_bytes() == before
     result = CliRunner().invoke(command, ["--env", "test"], catch_exceptions=False)
     assert executed() == {}
 
 
-@pytest.mark.usefixtures("data")
+@pytest.mark.usefixtures("run_data")
 def test_the_status_command_takes_the_parameters_of_a_run(monkeypatch):
     from selfie.cli import status
 
@@ -209,9 +190,9 @@ def test_the_status_command_takes_the_parameters_of_a_run(monkeypatch):
         assert ("stale" in row(result.output, "iteration_1", "training")) == stale
 
 
-def test_status_knows_what_is_half_done(data: Path, monkeypatch):
+def test_status_knows_what_is_half_done(run_data: Path, monkeypatch):
     """The run dies in the second shard of the judging, and in the training's fourth step."""
-    shutil.rmtree(data / "04_feature/test/iteration_1/scored_responses")
+    shutil.rmtree(run_data / "04_feature/test/iteration_1/scored_responses")
     commit_folder, calls = rows.commit_folder, []
 
     def dying(path, write, provenance):
@@ -231,7 +212,7 @@ def test_status_knows_what_is_half_done(data: Path, monkeypatch):
     assert "partial" not in changed  # made in other batches: they do not count
 
 
-def test_superseded_checkpoints_are_kept_until_the_training_is_done(data: Path, monkeypatch, caplog):
+def test_superseded_checkpoints_are_kept_until_the_training_is_done(run_data: Path, monkeypatch, caplog):
     """A training dies after its checkpoint, one with another parameter before; the first goes on from where it was."""
     caplog.set_level(logging.INFO)
     seal = trainer.seal_checkpoint
@@ -241,7 +222,7 @@ def test_superseded_checkpoints_are_kept_until_the_training_is_done(data: Path, 
             seal(folder, state)
         raise KeyboardInterrupt
 
-    scratch = data / "06_models/test/.workspace_iteration_1/train_policy"
+    scratch = run_data / "06_models/test/.workspace_iteration_1/train_policy"
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "seal_checkpoint", die)
         for dies, learning_rate in (("after", 1e-4), ("before", 3e-4)):
@@ -256,7 +237,7 @@ def test_superseded_checkpoints_are_kept_until_the_training_is_done(data: Path, 
     assert not scratch.exists()
 
 
-def test_a_finished_training_leaves_anothers_checkpoints(data: Path, monkeypatch):
+def test_a_finished_training_leaves_anothers_checkpoints(run_data: Path, monkeypatch):
     """What is done with the old parameter is skipped; the unfinished training with the new one can still go on."""
     seal = trainer.seal_checkpoint
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import mlflow
 import numpy as np
@@ -11,7 +10,7 @@ from datasets import load_from_disk
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 
-from runs import PROJECT, run, session, write_to
+from runs import PROJECT, copy_of_run, run, session, write_to
 from selfie.errors import ModelError
 from selfie.synthetic.language import gold_reward
 
@@ -19,9 +18,7 @@ from selfie.synthetic.language import gold_reward
 @pytest.fixture(scope="module")
 def whole_run(finished_run, empty_database, tmp_path_factory):
     """A copy of the finished run; yields the folder, to which further runs write."""
-    folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("run") / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        write_to(folder, patch, empty_database)
+    with copy_of_run(finished_run, tmp_path_factory.mktemp("run"), empty_database) as folder:
         yield folder
 
 

@@ -23,7 +23,7 @@ from kedro.framework.startup import bootstrap_project
 from mlflow import MlflowClient
 
 from faults import in_a_child
-from runs import PROJECT, write_to
+from runs import PROJECT, run, write_to
 from selfie.errors import AlreadyRunningError
 from selfie.storage import rows
 from selfie.storage.commit import is_committed
@@ -43,34 +43,6 @@ def empty(empty_database: Path, tmp_path: Path, monkeypatch) -> Path:
     write_to(tmp_path / "data", monkeypatch, empty_database)
     bootstrap_project(PROJECT)
     return tmp_path / "data"
-
-
-@pytest.fixture
-def finished(finished_run: Path, empty_database: Path, tmp_path: Path, monkeypatch) -> Path:
-    """A whole run's data, a copy that may be changed."""
-    shutil.copytree(finished_run, tmp_path / "data")
-    write_to(tmp_path / "data", monkeypatch, empty_database)
-    bootstrap_project(PROJECT)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def executed(caplog) -> Callable[[], list[str]]:
-    """``executed()``: the steps that ran since the last call."""
-    caplog.set_level(logging.INFO, logger="selfie.app.runner")
-
-    def read() -> list[str]:
-        lines = [r.getMessage() for r in caplog.records if r.name == "selfie.app.runner" and "/" in r.getMessage()[:4]]
-        caplog.clear()
-        return [line.split(" ", 1)[1].split(": ")[0] for line in lines]
-
-    return read
-
-
-def run(*names: str, **parameters: Any) -> None:
-    """As Kedro's documentation has it."""
-    with KedroSession.create(PROJECT, env="test", runtime_params=parameters) as session:
-        session.run(pipeline_names=list(names) or None)
 
 
 def airflow_task(node: str) -> None:
@@ -114,24 +86,24 @@ def dies_in_shard(monkeypatch: pytest.MonkeyPatch, number: int, die: Callable[[]
     monkeypatch.setattr(rows, "commit_folder", commit)
 
 
-def test_a_session_goes_on_where_a_killed_one_was(finished: Path, executed, caplog, monkeypatch):
-    before = contents(finished, SCORES, PAIRS)
-    shutil.rmtree(finished / SCORES)
+def test_a_session_goes_on_where_a_killed_one_was(run_data: Path, executed, caplog, monkeypatch):
+    before = contents(run_data, SCORES, PAIRS)
+    shutil.rmtree(run_data / SCORES)
     with monkeypatch.context() as patch:
         dies_in_shard(patch, 3, lambda: os.kill(os.getpid(), signal.SIGKILL))
         assert os.waitstatus_to_exitcode(in_a_child(run)) == -signal.SIGKILL
-    left = {str(path) for path in finished.rglob("shard-*") if path.is_dir() and is_committed(path)}
+    left = {str(path) for path in run_data.rglob("shard-*") if path.is_dir() and is_committed(path)}
     assert len(left) == 2
     caplog.set_level(logging.DEBUG, logger="selfie.storage.shards")
     run()
     computed = {line.split(" ", 1)[1] for line in caplog.messages if line.startswith("computing ")}
     assert computed
     assert not computed & left
-    assert executed() == ["iteration_1.score_responses"]
-    assert contents(finished, SCORES, PAIRS) == before
+    assert set(executed()) == {"iteration_1.score_responses"}
+    assert contents(run_data, SCORES, PAIRS) == before
     with KedroServiceSession.create(project_path=PROJECT, env="test") as service:
         service.run()
-    assert executed() == []
+    assert executed() == {}
 
 
 def test_airflow_runs_a_step_in_a_process_and_continues(empty: Path, finished_run: Path, monkeypatch):
@@ -159,9 +131,9 @@ def test_airflow_runs_a_step_in_a_process_and_continues(empty: Path, finished_ru
     assert ("whole loop", "FINISHED") in parents(empty)
 
 
-def test_a_locked_experiment_is_refused(finished: Path, monkeypatch):
-    shutil.rmtree(finished / SCORES)
-    reached, goes_on = finished / "reached", finished / "goes_on"
+def test_a_locked_experiment_is_refused(run_data: Path, monkeypatch):
+    shutil.rmtree(run_data / SCORES)
+    reached, goes_on = run_data / "reached", run_data / "goes_on"
 
     def wait() -> None:
         reached.touch()
@@ -175,18 +147,18 @@ def test_a_locked_experiment_is_refused(finished: Path, monkeypatch):
             os._exit(0)
         os._exit(1)
     wait_for(reached.exists)
-    before = contents(finished, "05_model_input")
+    before = contents(run_data, "05_model_input")
     with pytest.raises(AlreadyRunningError, match=f"another run works on this experiment: pid {child} on "):
         run()
-    assert contents(finished, "05_model_input") == before
+    assert contents(run_data, "05_model_input") == before
     goes_on.touch()
     assert os.waitpid(child, 0)[1] == 0
     run()
 
 
-def test_a_process_is_at_one_run_at_a_time(finished: Path, monkeypatch):
+def test_a_process_is_at_one_run_at_a_time(run_data: Path, monkeypatch):
     """Threads of a server: the second is refused, for another experiment too, and the first is none the worse."""
-    shutil.rmtree(finished / SCORES)
+    shutil.rmtree(run_data / SCORES)
     reached, goes_on = threading.Event(), threading.Event()
     dies_in_shard(monkeypatch, 1, lambda: (reached.set(), goes_on.wait(SECONDS)))
     first = threading.Thread(target=run)
@@ -196,16 +168,16 @@ def test_a_process_is_at_one_run_at_a_time(finished: Path, monkeypatch):
         with pytest.raises(AlreadyRunningError, match="a process runs one at a time"):
             run(**parameters)
     with pytest.raises(AlreadyRunningError, match="another run works on this experiment"):
-        RunLock(finished / "08_reporting/test/.lock").acquire()
+        RunLock(run_data / "08_reporting/test/.lock").acquire()
     goes_on.set()
     first.join(SECONDS)
-    assert is_committed(finished / SCORES)
+    assert is_committed(run_data / SCORES)
     run()
 
 
-def test_an_interrupted_run_lets_go_of_the_experiment(finished: Path, monkeypatch):
+def test_an_interrupted_run_lets_go_of_the_experiment(run_data: Path, monkeypatch):
     """A notebook's process lives on after Ctrl-C, and after a run that was refused."""
-    shutil.rmtree(finished / SCORES)
+    shutil.rmtree(run_data / SCORES)
 
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -215,18 +187,18 @@ def test_an_interrupted_run_lets_go_of_the_experiment(finished: Path, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             run()
     assert in_a_child(run) == 0
-    assert parents(finished)[0] == ("whole loop", "FINISHED")
+    assert parents(run_data)[0] == ("whole loop", "FINISHED")
 
 
-def test_the_name_of_kedros_default_runner_continues_and_another_repeats(finished: Path, executed, caplog, monkeypatch):
+def test_the_name_of_kedros_default_runner_continues_and_another_repeats(run_data: Path, executed, caplog, monkeypatch):
     from selfie.cli import run as command
 
     monkeypatch.chdir(PROJECT)
-    made = finished / PAIRS / "state.json"
+    made = run_data / PAIRS / "state.json"
     options = ["--env", "test", "--pipelines", "judging", "--runner"]
     before = made.stat().st_mtime_ns
     assert CliRunner().invoke(command, [*options, "SequentialRunner"], catch_exceptions=False).exit_code == 0
-    assert executed() == []
+    assert executed() == {}
     assert made.stat().st_mtime_ns == before
     plain = "kedro.runner.sequential_runner.SequentialRunner"
     assert CliRunner().invoke(command, [*options, plain], catch_exceptions=False).exit_code == 0
@@ -239,12 +211,12 @@ def text_of(output: Any) -> str:
     return output.get("text") or output.get("data", {}).get("text/plain", "")
 
 
-def test_a_notebook(finished: Path, monkeypatch):
+def test_a_notebook(run_data: Path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs the extra `dev`")
     pytest.importorskip("ipykernel", reason="needs the extra `dev`")
     from nbformat.v4 import new_code_cell, new_notebook
 
-    shutil.rmtree(finished / PAIRS)
+    shutil.rmtree(run_data / PAIRS)
     monkeypatch.setenv("KEDRO_ENV", "test")
     cells = [
         "import time\n%load_ext kedro.ipython",
@@ -257,11 +229,11 @@ def test_a_notebook(finished: Path, monkeypatch):
     texts = ["".join(map(text_of, cell.outputs)) for cell in notebook.cells]
     assert "iteration_1.judge_responses:" in texts[1]
     (seconds,) = [float(line.split()[1]) for line in texts[1].splitlines() if line.startswith("seconds ")]
-    timings = json.loads((finished / "08_reporting/test/timings.json").read_text())
+    timings = json.loads((run_data / "08_reporting/test/timings.json").read_text())
     assert 0 < timings["iteration_1.judge_responses"]["seconds"] < seconds
     assert "judge_responses:" not in texts[2]
     assert "were committed and fresh" in " ".join(texts[2].split())
-    assert parents(finished)[0] == ("whole loop", "FINISHED")
+    assert parents(run_data)[0] == ("whole loop", "FINISHED")
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What a step's outputs are recorded to be made from, and what the next run says of the record."""
 
-import json
 import sys
 from functools import partial, update_wrapper
 from inspect import unwrap
@@ -16,7 +15,6 @@ from runs import session
 from selfie.app.freshness import examine, provenance_of, step_version
 from selfie.config.parameters import AnnotationParameters
 from selfie.datasets import CommittedDataset
-from selfie.storage.commit import commit_file
 
 STEP_VERSIONS = {"ask_judge": 1}
 ENDPOINT = {
@@ -92,14 +90,6 @@ def test_a_models_folder_counts_by_what_lies_in_it(tmp_path: Path):
     assert examine(NODE, catalog(tmp_path, judge_model=str(model))).status == "done"
     (model / "config.json").write_text('{"other": 1}')
     assert "annotation.judge_model was " in examine(NODE, catalog(tmp_path, judge_model=str(model))).why()
-
-
-def test_a_record_from_before_steps_had_versions(tmp_path: Path):
-    """It held hashes of the code, and only the parameters that the step read."""
-    record = {"code": {"selfie.judges": "0123456789ab"}, "parameters": {"annotation.order": "both"}, "inputs": {}}
-    commit_file(tmp_path / "result.json", lambda file: file.write_text(json.dumps({})) and None, record)
-    state = examine(NODE, catalog(tmp_path))
-    assert (state.status, state.why()) == ("stale", "it was made before steps had versions")
 
 
 def test_the_version_of_a_function_with_a_setting_of_its_own(monkeypatch):

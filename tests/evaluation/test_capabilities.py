@@ -10,7 +10,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from runs import PROJECT, run, write_to
+from runs import PROJECT, run
 from selfie.errors import ConfigurationError, DataError
 from selfie.evaluation.capabilities import capability_metrics
 from selfie.evaluation.capability_files import read_rows
@@ -81,16 +81,16 @@ def test_the_shipped_files_can_be_read():
     assert len(read_rows(str(RAW / "neutral_text.jsonl"), "text")) >= 20
 
 
-def test_lm_eval_is_asked_for_before_anything_runs(trained: Path, monkeypatch: pytest.MonkeyPatch):
+def test_lm_eval_is_asked_for_before_anything_runs(run_data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     with pytest.raises(ConfigurationError, match=r"lm_eval is not installed[\s\S]*make capabilities"):
         run("capabilities")
 
 
-def test_the_pipeline_measures_every_policy_and_the_report_shows_it(trained: Path):
+def test_the_pipeline_measures_every_policy_and_the_report_shows_it(run_data: Path):
     pytest.importorskip("lm_eval", reason="needs lm-eval: make capabilities")
     run("capabilities", capabilities={"max_items": 4})
-    reporting = trained / "08_reporting" / "test"
+    reporting = run_data / "08_reporting" / "test"
     policies = {name: json.loads((reporting / name / "capabilities.json").read_text()) for name in NAMESPACES}
     assert "questions_exact_match_change" not in policies["initial"]
     for name in NAMESPACES[1:]:
@@ -103,7 +103,7 @@ def test_the_pipeline_measures_every_policy_and_the_report_shows_it(trained: Pat
     ]
     assert "Alignment tax" in (reporting / "report.html").read_text()
     assert "questions answered, %" in (reporting / "report.md").read_text()
-    found = logged(trained)
+    found = logged(run_data)
     assert {"win_rate", "questions_exact_match_change_ci_low"} <= found["policy_2"].keys()
     assert found["policy_2"]["questions_exact_match"] == policies["iteration_2"]["questions_exact_match"]
     before = (reporting / "iteration_1" / "capabilities.json").stat().st_mtime_ns
@@ -131,7 +131,7 @@ IFEVAL = [
 
 @pytest.fixture
 def sentence_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """NLTK's data folder with a small punkt_tab, trained on the neutral text."""
+    """NLTK's data folder with a small punkt_tab, run_data on the neutral text."""
     pytest.importorskip("lm_eval", reason="needs lm-eval: make capabilities")
     punkt, data = pytest.importorskip("nltk.tokenize.punkt"), pytest.importorskip("nltk.data")
     monkeypatch.setattr(data, "path", [str(tmp_path)])
@@ -176,11 +176,3 @@ def test_text_has_the_log_prob_that_transformers_gives(tiny_model: Any, fp32_che
 
 
 NAMESPACES = ("initial", "seeding", "iteration_1", "iteration_2")
-
-
-@pytest.fixture
-def trained(finished_run: Path, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the shared run, to write to."""
-    folder = Path(shutil.copytree(finished_run, tmp_path / "data"))
-    write_to(folder, monkeypatch, empty_database)
-    return folder

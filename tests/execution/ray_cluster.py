@@ -11,11 +11,10 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
+from sampled import sample_two
 from selfie.config.execution import ExecutionParameters
 from selfie.errors import UserError
 from selfie.execution.map_shards import check_execution
-from selfie.generation.engine import Sampling
-from selfie.generation.sampling import sample_responses
 from selfie.models.checkpoint import Checkpoint
 from selfie.storage.rows import load_rows
 from selfie.storage.shards import Shards
@@ -29,7 +28,7 @@ def main(task: str, folder: Path, model: str) -> None:
         if task == "lose a node":
             check_execution(execution)
             threading.Thread(target=remove, args=(cluster, nodes[0], folder / "shards"), daemon=True).start()
-            sample(folder, model, execution)
+            sample_two(Checkpoint(model), load_rows(folder / "prompts"), Shards(folder / "shards", 1, execution))
         if task == "other versions":
             cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": f"{folder}:{os.environ['PYTHONPATH']}"})
             check_execution(execution)
@@ -54,21 +53,6 @@ def remove(cluster: Cluster, node: object, shards: Path) -> None:
         time.sleep(0.02)
     cluster.remove_node(node, allow_graceful=False)
     print("removed a node with", len(list(shards.glob("shard-*"))), "shards there", flush=True)
-
-
-def sample(folder: Path, model: str, execution: ExecutionParameters) -> None:
-    sample_responses(
-        Checkpoint(model),
-        load_rows(folder / "prompts"),
-        2,
-        Sampling(1.0, 1.0, 12),
-        engine="transformers",
-        batch_tokens=40,
-        max_length=64,
-        purpose="test",
-        seed=0,
-        shards=Shards(folder / "shards", 1, execution),
-    )
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
+from sampled import sample_two
 from selfie.config.execution import ExecutionParameters
 from selfie.errors import ConfigurationError
 from selfie.execution.map_shards import check_execution
-from selfie.generation.engine import Sampling
-from selfie.generation.sampling import sample_responses
 from selfie.models.checkpoint import Checkpoint
 from selfie.storage.commit import file_sha256
 from selfie.storage.shards import Shards
@@ -57,18 +56,7 @@ def test_a_node_that_is_lost_while_it_samples_changes_nothing(
     listening = re.search(r"listens on (\[.*\])", said)
     assert listening
     assert {ip.removeprefix("::ffff:") for ip in ast.literal_eval(listening[1])} == {"127.0.0.1"}
-    sample_responses(
-        tiny_checkpoint,
-        prompts,
-        2,
-        Sampling(1.0, 1.0, 12),
-        engine="transformers",
-        batch_tokens=40,
-        max_length=64,
-        purpose="test",
-        seed=0,
-        shards=Shards(tmp_path / "alone", 1),
-    )
+    sample_two(tiny_checkpoint, prompts, Shards(tmp_path / "alone", 1))
     assert len(files(tmp_path / "alone")) > 24
     assert files(tmp_path / "shards") == files(tmp_path / "alone")
 

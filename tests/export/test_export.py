@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from runs import run, write_to
+from runs import copy_of_run, run
 from selfie.config.export import ExportParameters
 from selfie.errors import ConfigurationError, DataError, ModelError, StorageError
 from selfie.export.folder import write_folder
@@ -25,19 +26,16 @@ FLOAT32 = {"export": {"dtype": "float32"}}
 @pytest.fixture(scope="module")
 def exported(finished_run, empty_database, tmp_path_factory):
     """The data of a finished run after an export of policy_2 in float32."""
-    data = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("export") / "data"))
-    with pytest.MonkeyPatch.context() as patch:
-        write_to(data, patch, empty_database)
+    with copy_of_run(finished_run, tmp_path_factory.mktemp("export"), empty_database) as data:
         run("export", **FLOAT32)
         yield data
 
 
 @pytest.fixture
-def data(exported, empty_database, tmp_path, monkeypatch) -> Path:
+def data(exported, empty_database, tmp_path) -> Iterator[Path]:
     """A copy to change."""
-    shutil.copytree(exported, tmp_path / "data")
-    write_to(tmp_path / "data", monkeypatch, empty_database)
-    return tmp_path / "data"
+    with copy_of_run(exported, tmp_path, empty_database) as folder:
+        yield folder
 
 
 def folder_of(data: Path, policy: str = "policy_2") -> Path:

@@ -190,7 +190,7 @@ def test_a_killed_judge_is_not_asked_again(
 
     def killed() -> None:
         calls = 0
-        module, name = (commit, "_flush") if moment == "a save" else (AnnotationCache, "put")
+        module, name = (commit, "flush") if moment == "a save" else (AnnotationCache, "put")
         deadly_call = 6 if moment == "a save" else 60
         original = getattr(module, name)
 

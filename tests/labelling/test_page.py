@@ -2,41 +2,15 @@
 
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from label_pages import done, press
-from selfie.labelling.label_file import LabelFile, read_labels
-from selfie.labelling.server import LabelServer
-from selfie.labelling.session import LabellingSession
+from selfie.labelling.label_file import read_labels
 
 PHONE = {"width": 360, "height": 740}
 HOSTILE = "<img src=x onerror=\"document.title = 'broken'\"><script>document.title = 'broken'</script>"
 AXE = os.environ.get("AXE_CORE")  # the path of axe.min.js (`npm pack axe-core`), where there is one
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., LabelServer]]:
-    """``serve(pairs)``: a server of the annotator ana, in a thread."""
-    running: list[tuple[LabelServer, threading.Thread]] = []
-
-    def start(pairs: list[dict[str, Any]]) -> LabelServer:
-        file = LabelFile(tmp_path, "ana")
-        server = LabelServer(LabellingSession(pairs, file, file.open(), seed=0), 0)
-        running.append((server, threading.Thread(target=server.serve_forever)))
-        running[-1][1].start()
-        return server
-
-    yield start
-    for server, thread in running:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        server.session.close()
 
 
 def test_answers_stay_text_and_nothing_is_wider_than_a_phone(serve, open_page, pairs, tmp_path: Path):

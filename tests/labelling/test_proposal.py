@@ -1,7 +1,6 @@
 """``kedro run --pipelines propose_labels``: pairs within the budget, from the model or from a trained policy."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from runs import PROJECT, run, write_to
+from runs import PROJECT, copy_of_run, run
 from selfie.app.preflight import check_parameters
 from selfie.config.labelling import LabellingParameters
 from selfie.config.methods import MethodConfigLoader
@@ -37,9 +36,7 @@ FILE = "05_model_input/test/proposed_pairs.jsonl"
 @pytest.fixture(scope="module")
 def finished(finished_run: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory):
     """A copy of a finished run, with the policies that it made."""
-    folder = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("run") / "data"))
-    with pytest.MonkeyPatch.context() as patch:
-        write_to(folder, patch, empty_database)
+    with copy_of_run(finished_run, tmp_path_factory.mktemp("run"), empty_database) as folder:
         yield folder
 
 

@@ -2,41 +2,22 @@
 
 import json
 import re
-import socket
-import threading
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import psutil
 import pytest
 
-from selfie.errors import ConfigurationError
-from selfie.labelling.label_file import LabelFile, read_labels
+from selfie.labelling.label_file import read_labels
 from selfie.labelling.server import LabelServer
-from selfie.labelling.session import LabellingSession
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def session(tmp_path: Path, pairs):
-    """Of the annotator ana."""
-    file = LabelFile(tmp_path, "ana")
-    opened = LabellingSession(pairs, file, file.open(), seed=0)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(session: LabellingSession):
-    """A real one, in a thread, on a free port."""
-    running = LabelServer(session, 0)
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    yield running
-    running.shutdown()
-    thread.join()
-    running.server_close()
+def server(serve, pairs) -> LabelServer:
+    """Of four pairs."""
+    return serve(pairs)
 
 
 def ask(server: LabelServer, method: str, path: str, body: object = None, **headers: str) -> HTTPResponse:
@@ -136,25 +117,9 @@ def test_every_reply_has_the_headers_that_protect_it(server: LabelServer):
     assert "Python" not in ask(server, "GET", "/").headers["Server"]
 
 
-def test_a_full_disk_is_said_and_nothing_counts(small_disk: Path, pairs):
+def test_a_full_disk_is_said_and_nothing_counts(small_disk: Path, serve, pairs):
     pairs[0]["response_1"] = "x" * 600_000
-    file = LabelFile(small_disk, "ana")
-    server = LabelServer(LabellingSession(pairs, file, file.open(), seed=0), 0)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+    server = serve(pairs, small_disk)
     reply = ask(server, "POST", f"/{server.token}/label", answer(server))
     assert (reply.status, "the disk is full" in json.loads(reply.read())["problem"]) == (507, True)
     assert server.session.state()["done"] == 0
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    server.session.close()
-
-
-def test_a_port_in_use_is_named(session: LabellingSession):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=rf"port {port} .*another program uses it\n.*--port"):
-            LabelServer(session, port)

@@ -79,10 +79,3 @@ def test_without_a_benchmark_a_matmul_is_run(tmp_path: Path, monkeypatch: pytest
     assert hardware.source.startswith("assumed")
     assert hardware.speed["scoring"] > 1e8
     assert hardware.memory > 2**28
-
-
-def test_the_benchmark_of_another_version_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "PROBE_SECONDS", 0.01)
-    monkeypatch.setattr(module, "describe_machine", lambda: {"name": "it", "threads": 1})
-    (tmp_path / "it.json").write_text(json.dumps({"measurements": {}}))
-    assert this_machine(tmp_path).source.startswith("assumed")

@@ -69,16 +69,6 @@ def test_lines_leave_out_what_nobody_has(summary):
     assert ("held-out accuracy", [("0.500", "0.250, 0.750")] * 3) in lines(LABELS, rows)
 
 
-def test_timings_of_older_runs_are_read():
-    """They say ``room`` where newer ones say ``namespace``."""
-    timings = {
-        "old": {"room": "iteration_1", "stage": "training", "seconds": 90.0, "peak_rss_gib": 1.0},
-        "new": {"namespace": "iteration_1", "stage": "training", "seconds": 10.0, "peak_rss_gib": 1.0},
-    }
-    (policy,) = summary_of("test", "model", {"iteration_1": {}}, timings)["iterations"]
-    assert policy["seconds"]["training"] == 100.0
-
-
 def test_without_a_style_guide_or_a_drifted_policy_there_are_no_such_columns():
     rows = summary_of("test", "model", {"initial": {}, "seeding": {"drifted": False, "drift_reasons": {}}}, {})
     titles = list(columns_for(rows["iterations"]))

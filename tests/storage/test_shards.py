@@ -9,9 +9,8 @@ import pytest
 from datasets import Dataset
 
 from faults import in_a_child
+from sampled import sample_two, uneven_prompts
 from selfie.datasets.rows import RowsDataset
-from selfie.generation.engine import Sampling
-from selfie.generation.sampling import sample_responses
 from selfie.generation.transformers_engine import TransformersEngine
 from selfie.models.checkpoint import Checkpoint
 from selfie.storage.shards import Shards, in_shards
@@ -68,24 +67,11 @@ def test_a_damaged_shard_is_set_aside_and_computed_anew(tmp_path: Path, caplog, 
 
 def test_interrupted_sampling_goes_on_with_the_same_batches(tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch):
     """bf16 rounds by the batch: responses equal an uninterrupted run's, and finished shards meet no model."""
-    prompts = Dataset.from_list(
-        [{"prompt_id": str(n), "messages": [{"role": "user", "content": f"t{n}a " * (n + 1)}]} for n in range(6)]
-    )
+    prompts = uneven_prompts(6)
 
     def sample(folder: Path) -> tuple[list[dict], str | None]:
         """The rows, and the version of the artefact that is made of them: its bytes."""
-        rows = sample_responses(
-            tiny_checkpoint,
-            prompts,
-            2,
-            Sampling(1.0, 1.0, 12),
-            engine="transformers",
-            batch_tokens=40,
-            max_length=64,
-            purpose="test",
-            seed=0,
-            shards=Shards(folder, 5),
-        )
+        rows = sample_two(tiny_checkpoint, prompts, Shards(folder, 5))
         artefact = RowsDataset(str(tmp_path / "responses"))
         artefact.save(rows)
         return rows.to_list(), artefact.version()

@@ -139,7 +139,8 @@ from selfie.models.checkpoint import Checkpoint
 from selfie.runtime.signals import exit_on_sigterm
 from test_launch import run
 with exit_on_sigterm():
-    run(Checkpoint(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), execution=json.loads(sys.argv[5]))
+    execution, changes = map(json.loads, sys.argv[5:])
+    run(Checkpoint(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), execution=execution, **changes)
 """
 
 
@@ -150,10 +151,12 @@ def stopped_at(
     workspace: Path,
     processes: int,
     execution: dict[str, str] | None = None,
+    **changes: Any,
 ) -> int:
     """A run that gets the signal once this step's checkpoint is sealed; its exit code."""
     paths = ":".join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
-    command = [sys.executable, "-c", PARENT, paths, start.source, str(workspace), str(processes), json.dumps(execution)]
+    arguments = [start.source, str(workspace), str(processes), json.dumps(execution), json.dumps(changes)]
+    command = [sys.executable, "-c", PARENT, paths, *arguments]
     parent = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "SECONDS_A_STEP": "0.1"})
     try:
         while not (workspace / f"checkpoint-{step}/manifest.json").exists():

@@ -34,17 +34,19 @@ def test_two_processes_train_the_policy_of_one(tiny_checkpoint: Checkpoint, mark
     assert_same(trained, run(tiny_checkpoint, tmp_path / "one", **changes))
 
 
-def test_killed_with_four_it_goes_on_with_two(tiny_checkpoint: Checkpoint, tmp_path: Path):
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 4}], ids=str)
+def test_killed_with_four_it_goes_on_with_two(tiny_checkpoint: Checkpoint, tmp_path: Path, changes):
     """A checkpoint is in shards too, and is read by other numbers of processes; by one whole process it is refused."""
     workspace = tmp_path / "work"
-    assert stopped_at(2, signal.SIGKILL, tiny_checkpoint, workspace, 4, IN_SHARDS) == -signal.SIGKILL
+    assert stopped_at(2, signal.SIGKILL, tiny_checkpoint, workspace, 4, IN_SHARDS, **changes) == -signal.SIGKILL
     (checkpoint,) = workspace.glob("checkpoint-*")
     assert len(list((checkpoint / WEIGHTS).glob("*.distcp"))) == 4
     with pytest.raises(ConfigurationError, match="begun with shards in each process"):
-        run(tiny_checkpoint, workspace)
-    trained = run(tiny_checkpoint, workspace, processes=2, execution=IN_SHARDS)
+        run(tiny_checkpoint, workspace, **changes)
+    trained = run(tiny_checkpoint, workspace, processes=2, execution=IN_SHARDS, **changes)
     assert {entry["step"] for entry in trained[1]} == set(range(STEPS))
-    assert_same(trained, run(tiny_checkpoint, tmp_path / "uninterrupted", processes=2, execution=IN_SHARDS))
+    expected = run(tiny_checkpoint, tmp_path / "uninterrupted", processes=2, execution=IN_SHARDS, **changes)
+    assert_same(trained, expected)
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 4}], ids=str)

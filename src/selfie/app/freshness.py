@@ -127,8 +127,6 @@ def superseded(workspace: Path) -> dict[Path, str]:
 
 
 def _differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    if "version" not in record:
-        return ["it was made before steps had versions"]
     reasons = []
     if record["version"] != now["version"]:
         reasons.append(f"the step's version was {record['version']}, is {now['version']}")

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from selfie.config.strict import StrictModel
 from selfie.errors import ConfigurationError, DataError
 from selfie.errors.disk_and_memory import storage_error
+from selfie.storage.commit import flush
 from selfie.storage.locks import RunLock
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class LabelFile:
             self._lock.acquire()
             _mend(self.path)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            _flush_folder(self.path.parent)
+            flush(self.path.parent)
             return read_labels(self.path)
         except OSError as error:
             self.close()
@@ -183,11 +184,3 @@ def _mend(path: Path) -> None:
             file.truncate(end)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -38,9 +38,9 @@ def this_machine(results: Path) -> Hardware:
     """
     machine, device = describe_machine(), compute_device()
     file = results / f"{machine['name']}.json"
-    document = json.loads(file.read_text()) if file.exists() else {}
-    if "shape" not in document:  # none, or an older version's
+    if not file.exists():
         return _assumed(machine["name"], device, probe_flops(device))
+    document = json.loads(file.read_text())
     limits = [run for name, runs in document["measurements"].items() if name.startswith("limit/") for run in runs]
     peak = max((run["details"]["flops_per_second"] for run in limits), default=None) or probe_flops(device)
     return as_measured(_assumed(machine["name"], device, peak), document, machine["threads"], file.name)

@@ -105,11 +105,8 @@ def policy_name(namespace: str) -> str:
     return namespace.replace("seeding", "policy_0").replace("iteration_", "policy_")
 
 
-def _place(entry: dict[str, Any]) -> tuple[str | None, str]:
-    """Namespace and stage; timings of older runs have another name for the namespace."""
-    return entry.get("namespace", entry.get("room")), entry["stage"]
-
-
 def _seconds(timings: dict[str, Any], namespace: str, stage: str) -> float | None:
-    spent = [entry["seconds"] for entry in timings.values() if _place(entry) == (namespace, stage)]
+    spent = [
+        entry["seconds"] for entry in timings.values() if (entry["namespace"], entry["stage"]) == (namespace, stage)
+    ]
     return round(sum(spent), 1) if spent else None

@@ -31,11 +31,11 @@ def commit_file(path: Path, write: Callable[[Path], None], provenance: Mapping[s
     with _temporary(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")) as new:
         write(new)
         version = {"files": {path.name: fingerprint(new)}, "provenance": provenance}
-        _flush(new)
+        flush(new)
         # The manifest goes first and knows both versions, so whichever a crash leaves verifies.
         _write_manifest(_manifest_of(path), [version, *_present(path)])
         new.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     announce(path)
 
 
@@ -64,7 +64,7 @@ def commit_folder(path: Path, write: Callable[[Path], None], provenance: Mapping
             new.replace(path)
         finally:
             _restore(path)
-        _flush(path.parent)
+        flush(path.parent)
         _remove(_retired(path))
     announce(path)
 
@@ -84,7 +84,7 @@ def announce(path: Path) -> None:
 def _seal(path: Path, provenance: Mapping[str, Any] | None) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / MANIFEST)
     for file in files:
-        _flush(file)
+        flush(file)
     listed = {str(file.relative_to(path)): fingerprint(file) for file in files}
     _write_manifest(path / MANIFEST, [{"files": listed, "provenance": provenance}])
 
@@ -175,9 +175,9 @@ def _has_sizes(path: Path, version: Version) -> bool:
 def _write_manifest(manifest: Path, versions: list[Version]) -> None:
     with _temporary(manifest.with_name(f"{manifest.name}.{os.getpid()}")) as new:
         new.write_text(json.dumps({"versions": versions}, indent=1))
-        _flush(new)
+        flush(new)
         new.replace(manifest)
-        _flush(manifest.parent)
+        flush(manifest.parent)
 
 
 def _manifest_of(path: Path) -> Path:
@@ -230,7 +230,8 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Has what was written to a file, or which files a folder holds, on the disk when it returns."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
