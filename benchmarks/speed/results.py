@@ -41,8 +41,8 @@ SPEEDS = {
     "training_vs_trl_precompute": ("training/ours", "training/trl_precompute"),
     "iteration_vs_stock": ("iteration/ours", "iteration/stock_vllm"),
     "iteration_vs_stock_hf": ("iteration/ours", "iteration/stock_hf"),
-    "generation_2_workers_vs_1": ("workers/ours_generation_2", "workers/ours_generation_1"),
-    "judging_2_workers_vs_1": ("workers/ours_judging_2", "workers/ours_judging_1"),
+    "generation_2_workers_vs_1": ("generation_workers/ours_2", "generation_workers/ours_1"),
+    "judging_2_workers_vs_1": ("judging_workers/ours_2", "judging_workers/ours_1"),
 }
 MFU = {"judging_mfu": ("judging/ours", 2), "training_mfu": ("training/ours", 4)}
 """Forward passes that are needed: two models'; the policy's with its backward pass (three), the reference's."""

@@ -113,7 +113,7 @@ def test_every_part_runs_and_is_written(setting: Setting, tmp_path: Path, monkey
         monkeypatch.setenv(name, "1" if name == "TQDM_DISABLE" else "error")
     options = ["--model", setting.model, "--prompts-file", setting.prompts_file, "--results", str(tmp_path)]
     options += ["--prompts", "4", "--max-new-tokens", "6", "--batch-tokens", "512", "--rounds", "1"]
-    for part in ("limit,judging", "generation,training,iteration,workers"):
+    for part in ("limit,judging", "generation,training,iteration,generation_workers,judging_workers"):
         outcome = CliRunner().invoke(bench.main, [*options, "--only", part], catch_exceptions=False)
         assert outcome.exit_code == 0
     (file,) = tmp_path.glob("*.json")
