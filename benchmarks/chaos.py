@@ -180,7 +180,7 @@ def start(folder: Path, plan: Plan, flushes: int) -> tuple[int, int]:
 
 def prepare_to_die(flushes: int, descriptor: int) -> None:
     """SIGUSR1 will mean: SIGKILL yourself when a commit comes to its n-th flush from now."""
-    flush, left = commit._flush, 0
+    flush, left = commit.flush, 0
 
     def arm(*_: object) -> None:
         nonlocal left
@@ -194,7 +194,7 @@ def prepare_to_die(flushes: int, descriptor: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         flush(path)
 
-    commit._flush = deadly
+    commit.flush = deadly
     signal.signal(signal.SIGUSR1, arm)
 
 
