@@ -70,6 +70,17 @@ def test_a_raised_version_makes_the_step_stale(tmp_path: Path, monkeypatch):
     assert examine(NODE, catalog(tmp_path)).status == "done"
 
 
+def test_a_record_without_a_version_is_stale(tmp_path: Path):
+    """As runs left it before steps had one: it stops no run and no `kedro status`."""
+    record = provenance_of(NODE, catalog(tmp_path))
+    del record["version"]
+    result = catalog(tmp_path).get("result")
+    result.provenance = record
+    result.save("made then")
+    state = examine(NODE, catalog(tmp_path))
+    assert (state.status, state.why()) == ("stale", "the step's version was not recorded, is 1")
+
+
 def test_every_parameter_of_a_group_counts(tmp_path: Path):
     make(tmp_path)
     state = examine(NODE, catalog(tmp_path, order="random", seed=4))

@@ -128,8 +128,8 @@ def superseded(workspace: Path) -> dict[Path, str]:
 
 def _differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     reasons = []
-    if record["version"] != now["version"]:
-        reasons.append(f"the step's version was {record['version']}, is {now['version']}")
+    if record.get("version") != now["version"]:
+        reasons.append(f"the step's version was {record.get('version', 'not recorded')}, is {now['version']}")
     for name in _changed(record["parameters"], now["parameters"]):
         before, after = (values["parameters"].get(name, "not set") for values in (record, now))
         reasons.append(f"{name} was {before}, is {after}")
